@@ -1,0 +1,36 @@
+"""`coterie`: three doors, for the researcher, the partner and the coordinator."""
+
+import sys
+
+import typer
+
+from coterie.cli import coordinator, partner, simulate
+from coterie.privacy.errors import CoterieError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # A crash must not print local variables: they may hold rows or keys.
+    pretty_exceptions_enable=False,
+    help="Privacy-preserving federated modelling for marketing partners.",
+)
+app.add_typer(simulate.app, name="simulate", help="Try studies on this machine, with simulated partners.")
+app.add_typer(partner.app, name="partner", help="Run a partner's side: rules, data, budget, scoring.")
+app.add_typer(coordinator.app, name="coordinator", help="Prepare and sign studies.")
+
+
+def main() -> None:
+    """Run the command; every error of ours is printed as what is wrong, by which rule, and the fix."""
+    try:
+        app(standalone_mode=True)
+    except CoterieError as error:
+        interrupted = type(error).__name__ == "Interrupted"
+        for fault in error.faults:
+            typer.echo(f"{'stopped' if interrupted else 'error'}: {fault}", err=True)
+        sys.exit(130 if interrupted else 2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {place}{error.strerror or 'the system refused'}.", err=True)
+        sys.exit(2)

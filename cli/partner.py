@@ -1,0 +1,142 @@
+"""`coterie partner`: a partner's own side."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie.cli.show import print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+_FOLDER = typer.Argument(help="The partner's workspace.")
+_JSON = typer.Option("--json", help="Print the result as JSON.")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    name: Annotated[str, typer.Option(help="The partner's name in studies.")],
+) -> None:
+    """Make a workspace with fresh keys and a policy to fill in.
+
+    Example: coterie partner init ./bank --name bank
+    """
+    from coterie.clients.workspace import Workspace
+    from coterie.privacy.durable import write_durably
+
+    workspace = Workspace.create(folder, name)
+    write_durably(folder / "policy.example.toml", _POLICY.encode())
+    typer.echo(f"workspace:  {folder}\npublic key: {workspace.identity.public}")
+    typer.echo(f"next: edit {folder / 'policy.example.toml'} and save it as policy.toml; without it all is refused")
+
+
+@app.command("import")
+def import_table(
+    folder: Annotated[Path, _FOLDER],
+    table: Annotated[Path, typer.Argument(help="Parquet or CSV file with the customers.")],
+    plan: Annotated[Path, typer.Option(help="Study file or signed plan whose contract the table must keep.")],
+) -> None:
+    """Check a table against a plan's contract and take it into the vault.
+
+    Example: coterie partner import ./bank customers.csv --plan study.toml
+    """
+    from coterie.clients.intake import take_in
+
+    notes = take_in(folder, table, plan)
+    typer.echo("taken into the vault; the contract is kept")
+    for note, count in notes.items():
+        typer.echo(f"  noted: {note} in {count} rows")
+
+
+@app.command()
+def preview(
+    folder: Annotated[Path, _FOLDER],
+    plan: Annotated[Path, typer.Argument(help="A signed plan.")],
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Say what a plan would cost and whether the policy would consent; opens no data, records nothing.
+
+    Example: coterie partner preview ./bank plan.json
+    """
+    from coterie.clients.preview import preview_plan
+
+    found = preview_plan(folder, plan)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        typer.echo(f"plan {found['plan']}: {'would be consented to' if found['consents'] else 'would be refused'}")
+        for reason in found["reasons"]:
+            typer.echo(f"  {reason}")
+        for row in found["budgets"]:
+            typer.echo(
+                f"  {row['budget']}, {row['group']} customers: epsilon {row['spent']:.3g} of {row['limit']:g} spent; "
+                f"{row['runs_left']} more runs like this"
+            )
+    if not found["consents"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def budget(folder: Annotated[Path, _FOLDER], as_json: Annotated[bool, _JSON] = False) -> None:
+    """Show what is spent and left, recomputed from the ledger.
+
+    Example: coterie partner budget ./bank
+    """
+    from coterie.clients.preview import spent_budgets
+
+    rows = spent_budgets(folder)
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    cells = [(r["budget"], r["group"], float(r["spent"]), float(r["limit"]), r["delta"]) for r in rows]
+    print_table("Budget", ("budget", "customers", "epsilon spent", "epsilon in all", "delta"), cells)
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Option(help="A published model.")],
+    input: Annotated[Path, typer.Option(help="Parquet or CSV with the contract's columns.")],  # noqa: A002
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    reasons: Annotated[int, typer.Option(min=1, max=20, help="Reasons per customer.")] = 3,
+) -> None:
+    """Score the partner's own customers, with reasons; nothing leaves.
+
+    Example: coterie partner score --model model.safetensors --input customers.parquet --output scores.parquet
+    """
+    from coterie.clients import scoring
+    from coterie.privacy.randomness import OsSource
+
+    scored = scoring.score(model, input, output, reasons=reasons, random=OsSource())
+    typer.echo(f"{scored.rows} rows scored into {scored.output} (readable by you alone)")
+    for note, count in scored.notes.items():
+        typer.echo(f"  noted: {note} in {count} rows")
+
+
+_POLICY = """# This partner's rules. Policy beats plan: a coordinator can only ask for less than this allows.
+# Save it as policy.toml. Every key is explained in docs/policy.md.
+
+# Plans are read only when this key signed them; compare it with the coordinator out of band.
+coordinator = "ed25519:..."
+
+# What models may be trained for.
+purposes = ["propensity.example"]
+
+# Columns that studies may use as features, and those of special sensitivity among them.
+columns = []
+special = []
+
+families = ["logistic"]
+trust = ["local"]
+minimum_partners = 3
+minimum_customers = 1000
+
+# What all studies together may spend of one customer's privacy.
+[budget]
+study_epsilon = 1.0
+lifetime_epsilon = 4.0
+delta = 1e-6
+"""

@@ -1,0 +1,215 @@
+"""`coterie simulate`: studies on this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie.cli.show import StudyProgress, console, interval, print_table, stoppable
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+_STUDY = typer.Argument(help="Name of a built-in study, or path of a study file.")
+_SEEDS = typer.Option(min=1, max=100, help="How many times, each with other held-out customers.")
+_JSON = typer.Option("--json", help="Print the result as JSON.")
+
+
+@app.command("studies")
+def list_studies(as_json: Annotated[bool, _JSON] = False) -> None:
+    """List the built-in studies.
+
+    Example: coterie simulate studies
+    """
+    from coterie.privacy.plan import read_study
+    from coterie.simulations import sources, studies
+
+    rows = []
+    for name in studies.names():
+        study = read_study(studies.path(name))
+        dataset = study.source.dataset if study.source else "-"
+        here = "yes" if sources.available(dataset) else "no: make data"
+        rows.append((name, study.plan.purpose, dataset, len(study.plan.partners), here))
+    if as_json:
+        typer.echo(
+            json.dumps([dict(zip(("study", "purpose", "dataset", "partners", "data"), r, strict=True)) for r in rows])
+        )
+        return
+    print_table("Built-in studies", ("study", "purpose", "data set", "partners", "data is here"), rows)
+
+
+@app.command()
+def run(
+    study: Annotated[str, _STUDY] = "",
+    epsilon: Annotated[float | None, typer.Option(help="Epsilon in total; the study's own when left out.")] = None,
+    engine: Annotated[str, typer.Option(help="local (in this process) or ray (Flower's engine).")] = "local",
+    seeds: Annotated[int, _SEEDS] = 1,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/STUDY-... when left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the interrupted run in this folder.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Run a study among simulated partners and write a report.
+
+    Example: coterie simulate run income --epsilon 1 --seeds 3
+    """
+    from coterie.simulations import run as runs
+
+    folder = resume or _begin(study, epsilon, engine, seeds, output)
+    settings = runs.load_settings(folder)
+    plan, _ = runs.study_of(folder, settings)
+    with StudyProgress(plan, settings.seeds) as show, stoppable() as stop:
+        report = runs.run_simulation(folder, show=show, stop=stop)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    _summarise(report)
+    typer.echo(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model.safetensors'}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a run, or its report.json.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another run, or its report.json.")],
+    output: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Put two reports side by side.
+
+    Example: coterie simulate compare runs/income-a runs/income-b --output comparison.html
+    """
+    from coterie.privacy.durable import write_durably
+    from coterie.simulations.compare import compared, load_report
+    from coterie.simulations.report import render_comparison
+
+    a, b = load_report(first), load_report(second)
+    rows = compared(a, b)
+    write_durably(output, render_comparison(a, b).encode())
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    cells = [
+        (r["model"], r["metric"], interval(r["first"]), interval(r["second"]), f"{r['difference']:+.3f}") for r in rows
+    ]
+    print_table("Comparison", ("model", "metric", str(first), str(second), "difference"), cells)
+    typer.echo(f"\npage: {output}")
+
+
+@app.command()
+def sweep(
+    study: Annotated[str, _STUDY],
+    epsilon: Annotated[str, typer.Option(help="Epsilons, separated by commas.")] = "0.5,1,2,4,8",
+    seeds: Annotated[int, _SEEDS] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; one per core when left out.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY-sweep-... when left out.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Run a study at several epsilons, in parallel, and draw utility against epsilon.
+
+    Example: coterie simulate sweep income --epsilon 0.5,1,2,4,8
+    """
+    from coterie.simulations.sweep import run_sweep
+
+    folder = output or _fresh(f"{Path(study).stem}-sweep")
+    values = _numbers(epsilon)
+    text = _text(study)
+    with console.status(f"{len(values)} epsilons x {seeds} seeds") as status:
+        reports = run_sweep(
+            folder, text, values, seeds=seeds, jobs=jobs, done=lambda n: status.update(f"{n} of {len(values)} done")
+        )
+    if as_json:
+        typer.echo(json.dumps(reports))
+        return
+    rows = [
+        (f"{value:g}", *(interval(_auc(report, key)) for key in _KEYS))
+        for value, report in zip(values, reports, strict=True)
+    ]
+    print_table("AUC on everybody's held-out customers", ("epsilon", *_KEYS), rows)
+    typer.echo(f"\npicture: {folder / 'sweep.html'}")
+
+
+_KEYS = ("federated-private", "alone-private", "alone", "federated", "pooled")
+
+
+def _begin(study: str, epsilon: float | None, engine: str, seeds: int, output: Path | None) -> Path:
+    """Check what was asked, fall back where data cannot be had, and begin a folder."""
+    from coterie.privacy.errors import Fault, FileFault
+    from coterie.simulations import run as runs
+    from coterie.simulations.federation import ENGINES
+
+    if engine not in ENGINES:
+        raise FileFault(Fault("--engine", "must be one of " + ", ".join(ENGINES), "choose one"))
+    if epsilon is not None and not 0 < epsilon <= 100:
+        raise FileFault(Fault("--epsilon", "must be in (0, 100]", "choose another"))
+    text = _text(study)
+    name = Path(study).stem
+    folder = output or _fresh(name if epsilon is None else f"{name}-epsilon-{epsilon:g}")
+    runs.save_settings(folder, runs.Settings(text, epsilon, engine, seeds))
+    return folder
+
+
+def _text(study: str) -> str:
+    """Return the text of a study, or of the one that stands in while its data cannot be had."""
+    from coterie.privacy.errors import Fault, FileFault
+    from coterie.privacy.plan import read_study
+    from coterie.simulations import sources, studies
+
+    if not study:
+        raise FileFault(Fault("study", "is missing", "name one of " + ", ".join(studies.names())))
+    path = Path(study) if study.endswith(".toml") else studies.path(study)
+    source = read_study(path).source
+    if source is not None and source.fallback and not sources.available(source.dataset):
+        console.print(
+            f"the data set {source.dataset} is not here (get it with: make data); "
+            f"running the study {source.fallback}, on generated customers, instead",
+            style="bold yellow",
+        )
+        path = studies.path(source.fallback)
+    return path.read_text(encoding="utf-8")
+
+
+def _fresh(name: str) -> Path:
+    """Return the first folder of this name that is free."""
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _numbers(text: str) -> list[float]:
+    from coterie.privacy.errors import Fault, FileFault
+
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        values = []
+    if not values or not all(0 < value <= 100 for value in values):
+        raise FileFault(Fault("--epsilon", "must be numbers in (0, 100], separated by commas", "e.g. 0.5,1,2"))
+    return values
+
+
+def _auc(report: dict[str, Any], key: str) -> dict[str, Any]:
+    model = next(model for model in report["simulation"]["models"] if model["key"] == key)
+    figure: dict[str, Any] = model["metrics"]["auc"]
+    return figure
+
+
+def _summarise(report: dict[str, Any]) -> None:
+    bound = report["guarantee"]["study"]
+    last = report["release"]["rounds"][-1]
+    typer.echo(
+        f"\ncharged and released: AUC {last['auc']:.3f}, top-decile lift {last['top_decile_lift']:.2f}; "
+        f"epsilon {bound['epsilon']:.3g} at delta {bound['delta']:g} per {bound['unit']}, trust {bound['trust']}\n"
+    )
+    rows = [
+        (
+            model["title"],
+            *(interval(model["metrics"][name]) for name in ("auc", "average_precision", "top_decile_lift")),
+        )
+        for model in report["simulation"]["models"]
+    ]
+    title = "Simulation only: exact, on everybody's held-out customers"
+    print_table(title, ("model", "AUC", "average precision", "top-decile lift"), rows)
+    for sentence in report["simulation"]["verdict"]:
+        typer.echo(f"- {sentence}")

@@ -1,0 +1,97 @@
+"""The door: the only way out of a partner.
+
+It stands outside everything else that the partner's Flower app does, and looks at the message itself:
+- a message must be exactly one Release of a known kind;
+- the ledger must hold its digest, settled (or recorded, for consents and refusals);
+- none of its arrays may share memory with a customer's rows;
+- its numbers must be finite;
+- any exception becomes a code that is free of data: its text stays with the partner.
+Whatever fails leaves as the code "fault", and its reason is written to the partner's own report.
+"""
+
+import datetime
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Error, Message
+
+from coterie.clients.node import TaskRefused
+from coterie.clients.taint import is_tainted
+from coterie.clients.wire import decode_release
+from coterie.clients.workspace import WorkspaceBusy
+from coterie.privacy.errors import Fault, ReleaseRefused
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.ledger import Ledger
+from coterie.privacy.release import CODES, Release, release_digest
+
+__all__ = ["ERROR_CODE", "Door"]
+
+ERROR_CODE = {code: 100 + place for place, code in enumerate(CODES)}
+"""Flower's error number for each word; 0 to 99 are Flower's own."""
+
+_log = logging.getLogger("coterie.door")
+
+# The door compares digests, which do not cover the event (the ledger's charge does): any will do.
+_ANY_UPDATE, _ANY_HISTOGRAM = PoissonGaussian(1.0, 1.0, 1), DiscreteGaussian(1.0, 1)
+
+
+class Door:
+    """A Flower mod; it must be the outermost one.
+
+    Args:
+        locate: Finds the workspace of the context's partner.
+        clock: Returns the time in UTC.
+    """
+
+    def __init__(self, locate: Callable[[Context], Path], clock: Callable[[], datetime.datetime]) -> None:
+        self._locate = locate
+        self._clock = clock
+
+    def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        """Let a reply pass, or put a code in its place."""
+        try:
+            reply = call_next(message, context)
+            self._pass(reply, self._locate(context))
+        except TaskRefused as refused:
+            return _error(refused.code, message)
+        except WorkspaceBusy:
+            return _error("busy", message)
+        except Exception as error:  # noqa: BLE001 - nothing may leave as text, whatever it is
+            # Type names are ours or a library's, never data; the text is not logged either.
+            _log.error("a reply was stopped at the door: %s", type(error).__name__)
+            return _error("fault", message)
+        return reply
+
+    def _pass(self, reply: Message, workspace: Path) -> None:
+        """Check a reply on its way out.
+
+        Raises:
+            ReleaseRefused: It is not a charged release.
+            WireFault: It is not a release at all.
+        """
+        if reply.has_error():
+            raise ReleaseRefused(Fault("the reply", "is an error with a text", "raise TaskRefused"))
+        release = decode_release(reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM)
+        check_release(release, workspace / "ledger.sqlite", self._clock)
+
+
+def check_release(release: Release, ledger: Path, clock: Callable[[], datetime.datetime]) -> None:
+    """Check that a release may leave.
+
+    Raises:
+        ReleaseRefused: It is uncharged, tainted or not finite.
+    """
+    for array in release.arrays:
+        if is_tainted(array):
+            raise ReleaseRefused(Fault(release.kind, "shares memory with customers' rows", "release noise alone"))
+        if not np.isfinite(array).all():
+            raise ReleaseRefused(Fault(release.kind, "holds numbers that are not finite", "lower the step size"))
+    with Ledger(ledger, clock) as book:
+        if not book.paid_for(release_digest(release)):
+            raise ReleaseRefused(Fault(release.kind, "is not charged in the ledger", "settle it first"))
+
+
+def _error(code: str, message: Message) -> Message:
+    return Message(Error(code=ERROR_CODE[code], reason=code), reply_to=message)

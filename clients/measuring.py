@@ -1,0 +1,49 @@
+"""The one way a metric leaves: a noisy histogram of held-out scores.
+
+Exact evaluation results are a membership oracle: a coordinator that chooses the model reads a chosen
+customer's membership and label from one un-noised number. So no metric is computed here at all; counts leave,
+with noise, and are charged.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie.clients.task import encoding_of
+from coterie.clients.vault import Opened
+from coterie.models import propensity
+from coterie.models.features import encode
+from coterie.models.metrics import bin_edges
+from coterie.privacy.discrete import discrete_gaussians
+from coterie.privacy.plan import Plan
+from coterie.privacy.randomness import Stream
+
+__all__ = ["noisy_histogram", "score_histogram"]
+
+
+def score_histogram(opened: Opened, plan: Plan, weights: propensity.Weights, stream: Stream) -> NDArray[np.int64]:
+    """Count held-out customers by label and score bin, without noise.
+
+    Guarantees:
+        Each customer is counted once, by one of its rows drawn at random, so adding or removing a customer
+        changes one count by 1.
+
+    Leaks:
+        Everything, as it stands: only `noisy_histogram` of it may leave.
+    """
+    bins = plan.metrics.bins
+    held_out = np.flatnonzero(opened.held_out)
+    # One row per customer: the first in a random order of the rows.
+    order = held_out[np.argsort(stream.uniforms(len(held_out)), kind="stable")]
+    _, first = np.unique(opened.customer[order], return_index=True)
+    rows = order[first]
+    columns = {name: values[rows] for name, values in opened.columns.items()}
+    features = encode(encoding_of(plan.contract), columns)
+    logits = propensity.logits(plan.model.family, plan.model.hidden, weights, features)
+    place = np.searchsorted(bin_edges(bins), logits, side="right")
+    flat = opened.labels[rows].astype(np.int64) * bins + place
+    return np.bincount(flat, minlength=2 * bins).reshape(2, bins).astype(np.int64)
+
+
+def noisy_histogram(counts: NDArray[np.int64], sigma: float, stream: Stream) -> NDArray[np.int64]:
+    """Add discrete Gaussian noise of scale `sigma` to every count, also to those that are 0."""
+    return counts + discrete_gaussians(sigma, counts.size, stream).reshape(counts.shape)

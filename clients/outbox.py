@@ -1,0 +1,73 @@
+"""The outbox: releases as they were made, so that an unchanged question gets the identical bytes.
+
+A noised vector is never made twice for one step (averaging two would undo the noise); what was charged is
+kept and sent again.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coterie.privacy.canonical import canonical
+from coterie.privacy.durable import write_durably
+from coterie.privacy.errors import Fault, LedgerFault
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.ledger import Charge
+from coterie.privacy.release import ModelUpdate, ScoreHistogram, release_digest
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """Releases on disk, one file per charge.
+
+    Args:
+        folder: The workspace's outbox.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, charge: Charge, release: ModelUpdate | ScoreHistogram) -> None:
+        """Write a release durably, before its charge is settled."""
+        buffer = io.BytesIO()
+        header = {"kind": release.kind, "header": release.header}
+        arrays: dict[str, Any] = {f"array{i}": array for i, array in enumerate(release.arrays)}
+        np.savez(buffer, allow_pickle=False, head=np.frombuffer(canonical(header), dtype=np.uint8), **arrays)
+        write_durably(self._path(charge), buffer.getvalue())
+
+    def again(self, charge: Charge, digest: str) -> ModelUpdate | ScoreHistogram:
+        """Read a release back.
+
+        Args:
+            charge: What paid for it.
+            digest: What the ledger settled.
+
+        Raises:
+            LedgerFault: The file is missing or is not that release.
+        """
+        path = self._path(charge)
+        fault = LedgerFault(Fault(str(path), "is not the release that the ledger settled", "restore it"))
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                head = json.loads(stored["head"].tobytes())
+                arrays = tuple(stored[f"array{i}"] for i in range(len(stored.files) - 1))
+            release: ModelUpdate | ScoreHistogram
+            if head["kind"] == ModelUpdate.kind and isinstance(charge.event, PoissonGaussian):
+                release = ModelUpdate(**head["header"], event=charge.event, arrays=arrays)
+            elif head["kind"] == ScoreHistogram.kind and isinstance(charge.event, DiscreteGaussian):
+                release = ScoreHistogram(**head["header"], event=charge.event, arrays=arrays)
+            else:
+                raise fault
+        except (OSError, ValueError, KeyError, TypeError):
+            raise fault from None
+        if release_digest(release) != digest:
+            raise fault
+        return release
+
+    def _path(self, charge: Charge) -> Path:
+        return self._folder / (hashlib.sha256(charge.key.encode()).hexdigest() + ".npz")

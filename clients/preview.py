@@ -1,0 +1,83 @@
+"""What a study would cost, before anybody says yes; and what is spent so far."""
+
+from pathlib import Path
+from typing import Any
+
+from coterie.clients.app import now
+from coterie.clients.policy import Policy, consent, limits, read_policy
+from coterie.clients.workspace import Workspace
+from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.ledger import Ledger, Limit
+from coterie.privacy.plan import SignedPlan
+from coterie.privacy.renyi import Filter, curve
+
+__all__ = ["preview_plan", "spent_budgets"]
+
+
+def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
+    """Say whether the policy would consent to a plan, and what would be left.
+
+    Args:
+        folder: The partner's workspace.
+        signed: A signed plan.
+
+    Returns:
+        plan, consents, reasons (texts), and a row per budget and group.
+
+    Raises:
+        FileFault: The workspace or its policy is wrong, or the plan cannot be read.
+        PlanFault: The plan is not signed by the coordinator that the policy pins.
+    """
+    workspace = Workspace(folder)
+    policy = read_policy(workspace.policy)
+    try:
+        data = signed.read_bytes()
+    except OSError as error:
+        raise FileFault(Fault(str(signed), f"cannot be read ({error.strerror})", "check the path")) from None
+    plan = SignedPlan.from_bytes(data, coordinator=policy.coordinator).plan
+    with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
+        partner = (workspace.name, workspace.identity.public)
+        _, reasons = consent(plan, policy, ledger=ledger, today=now().date(), partner=partner)
+        mechanisms = calibrate(plan)
+        rows = [
+            {**_row(limit, group, ledger), "runs_left": _runs(limit, group, ledger, curve(mechanisms.events(group)))}
+            for limit in limits(policy, plan.purpose)
+            for group in (TRAINING, HOLDOUT)
+        ]
+    why = [str(reason.fault) for reason in reasons]
+    return {"plan": plan.digest(), "consents": not reasons, "reasons": why, "budgets": rows}
+
+
+def spent_budgets(folder: Path) -> list[dict[str, Any]]:
+    """Return what is spent of every budget in the policy, by customer group.
+
+    Raises:
+        FileFault: The workspace or its policy is wrong.
+        LedgerFault: The ledger cannot be used.
+    """
+    workspace = Workspace(folder)
+    policy = read_policy(workspace.policy)
+    with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
+        return [_row(limit, group, ledger) for limit in _all_limits(policy) for group in (TRAINING, HOLDOUT)]
+
+
+def _all_limits(policy: Policy) -> list[Limit]:
+    budget = policy.budget
+    purposes = [Limit(Filter(most, budget.delta), purpose) for purpose, most in sorted(budget.purposes.items())]
+    return [Limit(Filter(budget.lifetime_epsilon, budget.delta)), *purposes]
+
+
+def _row(limit: Limit, group: str, ledger: Ledger) -> dict[str, Any]:
+    spent = limit.budget.spent_epsilon(ledger.spent(group, limit.purpose))
+    return {
+        "budget": limit.name,
+        "group": group,
+        "spent": spent,
+        "limit": limit.budget.epsilon,
+        "delta": limit.budget.delta,
+    }
+
+
+def _runs(limit: Limit, group: str, ledger: Ledger, one_run: tuple[float, ...]) -> int:
+    return limit.budget.runs_left(ledger.spent(group, limit.purpose), one_run)

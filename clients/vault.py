@@ -1,0 +1,223 @@
+"""The vault: the only room that opens customers' rows, and the check of the data contract.
+
+Rules this module enforces:
+- a table is opened for one call, checked whole against the contract, and handed on as marked arrays;
+- every broken rule is reported at once, by column, rule and count, never by value;
+- what the contract lets pass (clipped, unknown, missing, too many rows) is counted for the partner's own eyes;
+- a customer is in the held-out group by a keyed hash of its identifier that is fixed for life.
+"""
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from coterie.clients.taint import taint
+from coterie.privacy.contract import Column, Contract
+from coterie.privacy.errors import ContractFault, Fault
+from coterie.privacy.randomness import Stream
+
+__all__ = ["HOLDOUT_SHARE", "Opened", "open_table", "read_table"]
+
+HOLDOUT_SHARE = 5  # one customer in this many is held out, at every partner, for life
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A partner's rows in memory; dies with the call that opened it.
+
+    Args:
+        columns: Feature columns, shape (rows,) each: numbers (NaN where missing), or vocabulary indices
+            (-1 where there is none).
+        labels: 0 or 1, shape (rows,); empty when a table is opened for scoring.
+        customer: Whole numbers that are equal for rows of one customer, shape (rows,).
+        held_out: Whether the row's customer is held out, shape (rows,).
+        notes: Local counts of what the contract let pass.
+    """
+
+    columns: Mapping[str, NDArray[np.float64]]
+    labels: NDArray[np.float32]
+    customer: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+    notes: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        """Return a text without any size or value."""
+        return "Opened(...)"
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet or CSV file.
+
+    Raises:
+        ContractFault: The file is missing or unreadable.
+    """
+    try:
+        if path.suffix == ".csv":
+            return pyarrow.csv.read_csv(path)
+        return pyarrow.parquet.read_table(path)
+    except (OSError, pa.ArrowException):
+        # The library's own text may hold a cell; it is not passed on.
+        raise ContractFault(
+            Fault(str(path), "cannot be read as a table", "give a Parquet or CSV file with a header")
+        ) from None
+
+
+def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stream, needs_label: bool = True) -> Opened:
+    """Open a table and check it.
+
+    Args:
+        path: Parquet or CSV.
+        contract: What it must keep.
+        group_key: 32 bytes that decide who is held out.
+        stream: Randomness for sampling the rows of customers that have too many.
+        needs_label: False when the table is opened for scoring, where nothing has happened yet.
+
+    Raises:
+        ContractFault: The table breaks the contract; every fault is named.
+    """
+    table = read_table(path)
+    _check_columns(table, contract, path, needs_label=needs_label)
+    faults: list[Fault] = []
+    notes: Counter[str] = Counter()
+    customer, held_out = _customers(table, contract, group_key, faults)
+    columns = {column.name: _column(table[column.name], column, faults, notes) for column in contract.columns}
+    labels = _labels(table, contract, faults) if needs_label else np.empty(0, dtype=np.float32)
+    keep = _rows_to_keep(customer, contract, stream, faults, notes) if needs_label else None
+    if faults:
+        raise ContractFault(*(Fault(f"{path} {fault.place}", fault.rule, fault.fix) for fault in faults))
+    if keep is not None:
+        columns = {name: values[keep] for name, values in columns.items()}
+        labels, customer, held_out = labels[keep], customer[keep], held_out[keep]
+    for values in columns.values():
+        taint(values)
+    for array in (labels, customer, held_out):
+        taint(array)
+    return Opened(columns, labels, customer, held_out, dict(notes))
+
+
+def _check_columns(table: pa.Table, contract: Contract, path: Path, *, needs_label: bool) -> None:
+    wanted = [contract.customer, *(column.name for column in contract.columns)]
+    wanted += [contract.label] if needs_label else []
+    missing = [name for name in wanted if name not in table.column_names]
+    if missing:
+        fix = "add it, or ask for a plan without it"
+        raise ContractFault(*(Fault(f"{path} column {name}", "is missing", fix) for name in missing))
+    if table.num_rows == 0:
+        raise ContractFault(Fault(str(path), "has no rows", "give a table with customers"))
+
+
+def _customers(
+    table: pa.Table, contract: Contract, group_key: bytes, faults: list[Fault]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
+    if column.null_count:
+        rule = f"is missing in {column.null_count} rows"
+        faults.append(Fault(f"column {contract.customer}", rule, "give every row its customer"))
+        column = column.fill_null("")
+    encoded = column.dictionary_encode()
+    drawn = np.array(
+        [_bucket(group_key, identifier) == 0 for identifier in encoded.dictionary.to_pylist()], dtype=np.bool_
+    )
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    return codes, drawn[codes]
+
+
+def _bucket(group_key: bytes, identifier: str) -> int:
+    """Return the customer's group: a keyed hash (HMAC-SHA256, RFC 2104), so that nobody can choose it."""
+    mac = hmac.new(group_key, b"coterie/group/v1\n" + identifier.encode(), hashlib.sha256).digest()
+    return int.from_bytes(mac[:8], "big") % HOLDOUT_SHARE
+
+
+def _column(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
+    place = f"column {column.name}"
+    missing = values.null_count
+    if missing and column.missing == "error":
+        faults.append(Fault(place, f"is missing in {missing} rows", 'fill it, or plan with missing = "centre"'))
+    if missing:
+        notes[f"{column.name}: missing"] += missing
+    if column.kind == "categorical":
+        return _words(values, column, faults, notes)
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)):
+        faults.append(Fault(place, "must hold numbers", "correct its type"))
+        return np.empty(0)
+    numbers = pc.cast(values, pa.float64()).to_numpy()
+    return _bounded(numbers, column, faults, notes)
+
+
+def _words(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
+    place = f"column {column.name}"
+    try:
+        words = pc.cast(values, pa.string())
+    except pa.ArrowException:
+        faults.append(Fault(place, "must hold texts", "correct its type"))
+        return np.empty(0)
+    codes = pc.index_in(words, value_set=pa.array(column.values, pa.string()))
+    unknown = codes.null_count - values.null_count
+    if unknown and column.outside == "error":
+        rule = f"holds {unknown} values outside the contract's vocabulary of {len(column.values)}"
+        faults.append(Fault(place, rule, 'correct them, or plan with outside = "clip"'))
+    if unknown:
+        notes[f"{column.name}: outside the vocabulary"] += unknown
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(), dtype=np.float64)
+
+
+def _bounded(
+    numbers: NDArray[np.float64], column: Column, faults: list[Fault], notes: Counter[str]
+) -> NDArray[np.float64]:
+    place = f"column {column.name}"
+    low, high = float(column.low or 0.0), float(column.high or 0.0)
+    infinite = int(np.isinf(numbers).sum())
+    beyond = int(((numbers < low) | (numbers > high)).sum())
+    if infinite:
+        faults.append(Fault(place, f"is infinite in {infinite} rows", "correct them"))
+    elif beyond and column.outside == "error":
+        rule = f"lies outside {low:g} to {high:g} in {beyond} rows"
+        faults.append(Fault(place, rule, 'correct them, or plan with outside = "clip"'))
+    if beyond:
+        notes[f"{column.name}: clipped"] += beyond
+    return np.clip(numbers, low, high)
+
+
+def _labels(table: pa.Table, contract: Contract, faults: list[Fault]) -> NDArray[np.float32]:
+    place, values = f"column {contract.label}", table[contract.label]
+    numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
+    if not numeric or values.null_count:
+        faults.append(Fault(place, "must hold 0 or 1 in every row", "correct it"))
+        return np.empty(0, dtype=np.float32)
+    labels: NDArray[np.float32] = pc.cast(values, pa.float64()).to_numpy().astype(np.float32)
+    if not np.isin(labels, (0, 1)).all():
+        faults.append(Fault(place, "must hold 0 or 1 in every row", "correct it"))
+    elif labels.min() == labels.max():
+        faults.append(Fault(place, "has one class only", "give customers of both classes"))
+    return labels
+
+
+def _rows_to_keep(
+    customer: NDArray[np.int64], contract: Contract, stream: Stream, faults: list[Fault], notes: Counter[str]
+) -> NDArray[np.int64]:
+    """Choose rows so that no customer has more than the contract allows: a random few of those that do."""
+    most = contract.rows_per_customer
+    counts = np.bincount(customer)
+    crowded = int((counts > most).sum())
+    if not crowded:
+        return np.arange(len(customer))
+    if contract.too_many_rows == "error":
+        rule = f"names {crowded} customers in more than {most} rows each"
+        fix = 'give each customer at most that many, or plan with too_many_rows = "sample"'
+        faults.append(Fault(f"column {contract.customer}", rule, fix))
+    notes["customers with too many rows"] += crowded
+    shuffled = np.argsort(stream.uniforms(len(customer)), kind="stable")
+    shuffled = shuffled[np.argsort(customer[shuffled], kind="stable")]  # by customer, in random order
+    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
+    place_in_customer = np.arange(len(customer)) - np.repeat(starts, counts)
+    return np.sort(shuffled[place_in_customer < most])

@@ -1,0 +1,33 @@
+"""Writing files so that a crash leaves the old content or the new, never a mixture."""
+
+import os
+from pathlib import Path
+
+from coterie.privacy.errors import Fault, FileFault
+
+__all__ = ["write_durably"]
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, owner-readable, and force it to disk.
+
+    Raises:
+        FileFault: It cannot be written; what was there before is untouched.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise FileFault(
+            Fault(str(path), f"cannot be written ({error.strerror})", "free some space or check its rights")
+        ) from None

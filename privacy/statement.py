@@ -1,0 +1,110 @@
+"""The statement of a study: its guarantee in figures and in words, recomputed from its events."""
+
+import math
+from typing import Any
+
+from coterie.privacy.accountant import ADD_REMOVE, REPLACE_ONE, UNIT, Guarantee, guarantee
+from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms
+from coterie.privacy.plan import Plan
+
+__all__ = ["NOT_COVERED", "statement"]
+
+NOT_COVERED: tuple[str, ...] = (
+    "Which companies take part, the plan, and who refused which step: these depend on no customer.",
+    "What a partner does with the model inside its own building, such as scoring its customers.",
+    "What the model teaches about people in general: a true pattern is learnt whether or not one customer is in.",
+    "Attacks on a partner's own systems: the local administrator is trusted, and rows are not yet sealed at rest.",
+    "The order of magnitude of its customers that each partner declared as public in the plan.",
+    "The tuning of public settings (rates, steps, clip) on data outside the guarantee, where the author did any.",
+    "The exact shape of floating-point noise in model updates; histograms use exact discrete noise.",
+)
+
+
+def statement(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") -> dict[str, Any]:
+    """Return the statement as plain JSON values, in the form that `docs/formats/report.md` gives.
+
+    Args:
+        plan: The plan.
+        mechanisms: Its calibrated events.
+        random_source: Where the noise came from; anything but "os" voids every figure.
+    """
+    groups = {group: _bound(plan, mechanisms, group, random_source=random_source) for group in (TRAINING, HOLDOUT)}
+    worst = max(groups.values(), key=lambda g: g.epsilon)
+    shares = {TRAINING: plan.privacy.split.training, HOLDOUT: plan.privacy.split.metrics}
+    return {
+        "groups": [
+            {
+                "group": group,
+                "share": shares[group],
+                "epsilon": _finite(bound.epsilon),
+                "delta": bound.delta,
+                "events": [_described(mechanisms, group)],
+            }
+            for group, bound in groups.items()
+        ],
+        "study": {
+            "epsilon": _finite(worst.epsilon),
+            "delta": worst.delta,
+            "unit": worst.unit,
+            "relation": worst.relation,
+            "trust": worst.trust,
+            "accountant": worst.accountant,
+        },
+        "words": _words(plan, worst),
+        "not_covered": list(NOT_COVERED),
+        "multiplicity": [
+            {"partners": k, "epsilon": _finite(_worst(plan, mechanisms, random_source, copies=k))}
+            for k in range(1, len(plan.partners) + 1)
+        ],
+        "replace_one": _finite(_worst(plan, mechanisms, random_source, relation=REPLACE_ONE)),
+    }
+
+
+def _bound(
+    plan: Plan, mechanisms: Mechanisms, group: str, *, relation: str = ADD_REMOVE, copies: int = 1, random_source: str
+) -> Guarantee:
+    return guarantee(
+        mechanisms.events(group),
+        plan.privacy.delta,
+        trust=plan.privacy.trust,
+        relation=relation,
+        copies=copies,
+        random_source=random_source,
+    )
+
+
+def _worst(
+    plan: Plan, mechanisms: Mechanisms, random_source: str, *, relation: str = ADD_REMOVE, copies: int = 1
+) -> float:
+    return max(
+        _bound(plan, mechanisms, group, relation=relation, copies=copies, random_source=random_source).epsilon
+        for group in (TRAINING, HOLDOUT)
+    )
+
+
+def _described(mechanisms: Mechanisms, group: str) -> str:
+    if group == TRAINING:
+        return f"{mechanisms.updates} updates, each of {mechanisms.update}"
+    return f"{mechanisms.histograms} times {mechanisms.histogram}"
+
+
+def _words(plan: Plan, worst: Guarantee) -> list[str]:
+    if not math.isfinite(worst.epsilon):
+        return ["There is no guarantee: the noise of this run was repeatable, as only tests make it."]
+    odds = math.exp(worst.epsilon)
+    return [
+        f"The unit of protection is one {UNIT}: all of that customer's rows at that partner, together.",
+        "Whoever sees everything that left a partner, the coordinator and all other partners included, can hardly "
+        "tell whether a given customer's rows were in the study at all.",
+        f"In figures: it shifts the odds of any such guess by at most a factor of {odds:.2f} "
+        f"(e to the power epsilon = {worst.epsilon:.2f}), except with probability {worst.delta:g}.",
+        "A customer is in the training group or in the held-out group of a partner for life, by a keyed hash. Model "
+        "updates touch the first group alone and metrics the second alone, so each customer pays for one of them.",
+        f'Trust is "{plan.privacy.trust}": every partner adds all its own noise before anything leaves, so nobody '
+        "outside the partner needs to be trusted.",
+        "A person who is a customer of several partners is protected less: see the table by number of partners.",
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

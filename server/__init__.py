@@ -1,0 +1,3 @@
+"""The coordinator: proposes a plan, moves rounds along a table, aggregates, publishes."""
+
+__all__: list[str] = []

@@ -1,0 +1,134 @@
+"""The registry: published rounds on the coordinator's disk, and where to go on after an interruption."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from coterie.models.propensity import Weights
+from coterie.privacy.durable import write_durably
+from coterie.privacy.errors import Fault, FileFault
+from coterie.server.aggregate import AdamState
+
+__all__ = ["Progress", "Refusal", "Registry", "with_refusals"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A partner's no to one step, or silence, or a reply that was not taken.
+
+    Args:
+        partner: Who; a node's number where the partner is not known.
+        step: "consent", "train" or "evaluate".
+        round: Which round; 0 for consent.
+        code: A key of `privacy.release.CODES`, or "silent", or "rejected".
+        why: For "rejected", the rule that the reply broke.
+    """
+
+    partner: str
+    step: str
+    round: int
+    code: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A study after some published round; all of it is charged or free of data.
+
+    Args:
+        plan: Digest of the plan.
+        round: Rounds published.
+        weights: The model after them.
+        adam: Moments of FedAdam.
+        histograms: Noisy histograms by round and partner.
+        refusals: Who did not answer what.
+    """
+
+    plan: str
+    round: int
+    weights: Weights
+    adam: AdamState
+    histograms: Mapping[int, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Registry:
+    """A folder with the newest published state of one study.
+
+    Args:
+        folder: Made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "progress.safetensors"
+        self._rounds = folder / "rounds"
+
+    def publish(self, progress: Progress) -> None:
+        """Write a state, whole or not at all."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, group in (
+            ("weights", progress.weights),
+            ("first", progress.adam.first),
+            ("second", progress.adam.second),
+        ):
+            arrays.update({f"{name}.{i}": np.ascontiguousarray(array) for i, array in enumerate(group)})
+        rounds = {str(r): {p: h.tolist() for p, h in by.items()} for r, by in progress.histograms.items()}
+        refusals = [vars(refusal) for refusal in progress.refusals]
+        head = {"plan": progress.plan, "round": progress.round, "histograms": rounds, "refusals": refusals}
+        metadata = {"format": "coterie/progress/v1", "progress": json.dumps(head)}
+        if progress.round:
+            self._rounds.mkdir(exist_ok=True)
+            model = {f"weights.{i}": np.ascontiguousarray(array) for i, array in enumerate(progress.weights)}
+            write_durably(self._rounds / f"{progress.round:05d}.safetensors", safetensors.numpy.save(model))
+        write_durably(self._path, safetensors.numpy.save(arrays, metadata))
+
+    def published(self) -> dict[int, Weights]:
+        """Return the model of every published round."""
+        models = {}
+        for path in sorted(self._rounds.glob("*.safetensors")):
+            stored = safetensors.numpy.load_file(path)
+            models[int(path.stem)] = tuple(stored[f"weights.{i}"] for i in range(len(stored)))
+        return models
+
+    def resume(self, plan: str) -> Progress | None:
+        """Return the newest state, or None when nothing was published.
+
+        Args:
+            plan: Digest of the plan that is to go on.
+
+        Raises:
+            FileFault: What is there is damaged, or is another plan's.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            with safe_open(self._path, framework="np") as stored:
+                head = json.loads(stored.metadata()["progress"])
+                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+            refusals = tuple(Refusal(**refusal) for refusal in head["refusals"])
+            histograms = {
+                int(r): {p: np.array(h, dtype=np.int64) for p, h in by.items()} for r, by in head["histograms"].items()
+            }
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            raise FileFault(Fault(str(self._path), "is damaged", "start the study anew")) from None
+        if head["plan"] != plan:
+            raise FileFault(Fault(str(self._path), "belongs to another plan", "choose another folder"))
+        count = len(arrays) // 3
+        weights, first, second = (
+            tuple(arrays[f"{name}.{i}"] for i in range(count)) for name in ("weights", "first", "second")
+        )
+        return Progress(plan, int(head["round"]), weights, AdamState(first, second), histograms, refusals)
+
+
+def with_refusals(progress: Progress, refusals: tuple[Refusal, ...]) -> Progress:
+    """Return the state with further refusals, each kept once."""
+    known = set(progress.refusals)
+    return replace(progress, refusals=progress.refusals + tuple(r for r in refusals if r not in known))

@@ -1,0 +1,107 @@
+"""Simulated partners: real workspaces, made from a source's tables, under a policy that fits the plan."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+from flwr.app import Context
+
+from coterie.clients.workspace import Workspace
+from coterie.privacy.durable import write_durably
+from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.identity import Identity
+from coterie.privacy.plan import Plan, SignedPlan, sign
+
+__all__ = ["folder_of", "partner_folders", "provision", "workspace_of"]
+
+
+def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: int) -> SignedPlan:
+    """Make a coordinator and a workspace for each partner, or find those that an interrupted run left.
+
+    Args:
+        root: Folder of one simulated federation.
+        plan: The study, without keys.
+        tables: The partners' tables by name.
+        seed: Decides which customers are held out, alike at all partners; it has no part in any noise.
+
+    Returns:
+        The signed plan, with the partners' keys in its roster.
+
+    Raises:
+        FileFault: The plan's roster and the source's partners differ.
+    """
+    names = {partner.name for partner in plan.partners}
+    if names != set(tables):
+        rule = "must name the partners of the source: " + ", ".join(sorted(tables))
+        raise FileFault(Fault("partners", rule, "correct the study file"))
+    coordinator = root / "coordinator"
+    stored = coordinator / "plan.json"
+    key = coordinator / "identity.pem"
+    if stored.exists():
+        return SignedPlan.from_bytes(stored.read_bytes(), coordinator=Identity.load(key).public)
+    coordinator.mkdir(parents=True, exist_ok=True)
+    identity = Identity.create()
+    key.unlink(missing_ok=True)
+    identity.save(key)
+    group_key = hashlib.sha256(f"coterie/simulated-groups/v1/{seed}".encode()).digest()
+    keyed = []
+    for partner in plan.partners:
+        folder = root / "partners" / folder_of(partner.name)
+        workspace = _workspace(folder, partner.name, group_key)
+        pa.parquet.write_table(tables[partner.name], workspace.table, compression="zstd")
+        workspace.table.chmod(0o600)
+        write_durably(workspace.policy, _policy(plan, identity.public).encode())
+        keyed.append(dataclasses.replace(partner, key=workspace.identity.public))
+    signed = sign(dataclasses.replace(plan, partners=tuple(keyed)), identity)
+    write_durably(stored, signed.to_bytes())
+    return signed
+
+
+def folder_of(name: str) -> str:
+    """Return a partner's name as the name of its folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "partner"
+
+
+def partner_folders(root: Path, plan: Plan) -> list[Path]:
+    """Return the partners' workspaces in the roster's order."""
+    return [root / "partners" / folder_of(partner.name) for partner in plan.partners]
+
+
+def workspace_of(folders: tuple[Path, ...], context: Context) -> Path:
+    """Find the workspace of a simulated node by its partition."""
+    return folders[int(str(context.node_config["partition-id"]))]
+
+
+def _workspace(folder: Path, name: str, group_key: bytes) -> Workspace:
+    # An interruption before the plan was signed may have left a workspace that nobody has used yet.
+    return Workspace(folder) if folder.exists() else Workspace.create(folder, name, group_key=group_key)
+
+
+def _policy(plan: Plan, coordinator: str) -> str:
+    """Write a policy that permits just this plan, several times over a life."""
+    columns = ", ".join(_quoted(column.name) for column in plan.contract.columns)
+    special = ", ".join(_quoted(column.name) for column in plan.contract.columns if column.sensitivity == "special")
+    return f"""# The rules of a simulated partner: they permit this study, and five or so like it over a life.
+coordinator = {_quoted(coordinator)}
+purposes = [{_quoted(plan.purpose)}]
+columns = [{columns}]
+special = [{special}]
+families = [{_quoted(plan.model.family)}]
+trust = [{_quoted(plan.privacy.trust)}]
+minimum_partners = {len(plan.partners)}
+minimum_customers = {plan.cohort.minimum_customers}
+
+[budget]
+study_epsilon = {plan.privacy.epsilon}
+lifetime_epsilon = {6 * plan.privacy.epsilon}
+delta = {plan.privacy.delta}
+"""
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
