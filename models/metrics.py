@@ -45,12 +45,25 @@ def bin_edges(bins: int) -> NDArray[np.float64]:
 def binned_counts(histogram: NDArray[np.float64]) -> Counts:
     """Read a histogram of shape (2, bins), possibly noisy, as counts.
 
-    Negative counts are noise and are set to 0; that is post-processing and costs no budget.
+    Noise leaves counts below 0. They are put right by "norm-sub" (Wang et al. 2020, "Locally Differentially
+    Private Frequency Estimation with Consistency", arXiv 1905.08320, section 4): the closest counts that are not
+    negative and keep each label's total, which noise does not bias. That is post-processing and costs no budget.
     """
     bins = histogram.shape[1]
     middles = np.linspace(-6.0, 6.0, 2 * bins + 1)[1::2]
-    clean = np.maximum(histogram.astype(np.float64), 0.0)
-    return Counts(clean[0], clean[1], 1 / (1 + np.exp(-middles)))
+    negatives, positives = (_norm_sub(row.astype(np.float64)) for row in histogram)
+    return Counts(negatives, positives, 1 / (1 + np.exp(-middles)))
+
+
+def _norm_sub(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Euclidean projection onto counts >= 0 with the same sum; zeros when the sum is not positive."""
+    whole = counts.sum()
+    if whole <= 0:
+        return np.zeros_like(counts)
+    falling = np.sort(counts)[::-1]
+    shifts = (np.cumsum(falling) - whole) / np.arange(1, len(counts) + 1)
+    shift = shifts[np.flatnonzero(falling > shifts)[-1]]
+    return np.maximum(counts - shift, 0.0)
 
 
 def exact_counts(

@@ -35,6 +35,7 @@ __all__ = [
     "Split",
     "Study",
     "Training",
+    "Tuning",
     "plan_from_dict",
     "read_study",
     "sign",
@@ -166,6 +167,19 @@ class Cohort:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How the plan's settings were chosen; declared, printed, and not covered by epsilon.
+
+    Args:
+        configurations: How many were tried.
+        data: On what.
+    """
+
+    configurations: int = field(default=0, metadata=integer(0, 1_000_000))
+    data: str = field(default="none", metadata=text(200))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A whole study, ready to be signed.
 
@@ -181,6 +195,7 @@ class Plan:
         metrics: What is measured.
         cohort: Who may take part.
         partners: The roster.
+        tuning: How the settings were chosen.
     """
 
     name: str = field(metadata=text(60))
@@ -194,6 +209,7 @@ class Plan:
     metrics: Metrics
     cohort: Cohort
     partners: tuple[Partner, ...]
+    tuning: Tuning = Tuning()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

@@ -88,6 +88,10 @@ class Filter:
         """Return whether a further curve still fits."""
         return spent[self.index] + asked[self.index] <= self.capacity
 
+    def share(self, spent: Sequence[float]) -> float:
+        """Return which part of the capacity is spent, in [0, 1]; unlike epsilons, shares add up."""
+        return min(1.0, spent[self.index] / self.capacity) if self.capacity > 0 else 1.0
+
     def spent_epsilon(self, spent: Sequence[float]) -> float:
         """Return epsilon at the fixed order for what is spent; 0 where nothing is."""
         if spent[self.index] <= 0:

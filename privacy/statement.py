@@ -15,7 +15,6 @@ NOT_COVERED: tuple[str, ...] = (
     "What the model teaches about people in general: a true pattern is learnt whether or not one customer is in.",
     "Attacks on a partner's own systems: the local administrator is trusted, and rows are not yet sealed at rest.",
     "The order of magnitude of its customers that each partner declared as public in the plan.",
-    "The tuning of public settings (rates, steps, clip) on data outside the guarantee, where the author did any.",
     "The exact shape of floating-point noise in model updates; histograms use exact discrete noise.",
 )
 
@@ -102,6 +101,8 @@ def _words(plan: Plan, worst: Guarantee) -> list[str]:
         "updates touch the first group alone and metrics the second alone, so each customer pays for one of them.",
         f'Trust is "{plan.privacy.trust}": every partner adds all its own noise before anything leaves, so nobody '
         "outside the partner needs to be trusted.",
+        f"The plan's settings were chosen among {plan.tuning.configurations} configurations tried on: "
+        f"{plan.tuning.data}. That choice is declared by the plan's author and not covered.",
         "A person who is a customer of several partners is protected less: see the table by number of partners.",
     ]
 

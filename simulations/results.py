@@ -84,6 +84,12 @@ def budget(outcome: Outcome) -> list[dict[str, Any]]:
                 "lifetime_epsilon": policy.budget.lifetime_epsilon,
                 "lifetime_delta": policy.budget.delta,
                 "study_epsilon": plan.privacy.epsilon,
+                "lifetime_share": max(
+                    lifetime.budget.share(
+                        total(curve([r.charge.event]) for r in reservations if r.charge.group == group)
+                    )
+                    for group in (TRAINING, HOLDOUT)
+                ),
                 "runs_left": min(
                     lifetime.budget.runs_left(
                         total(curve([r.charge.event]) for r in reservations if r.charge.group == group),

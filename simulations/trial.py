@@ -23,10 +23,10 @@ __all__ = ["MODELS", "Trial", "run_trial"]
 
 MODELS: dict[str, str] = {
     "federated-private": "Federated, private",
-    "alone-private": "Each partner alone, same privacy",
-    "alone": "Each partner alone, no privacy",
+    "alone-private": "Partner alone, same privacy",
+    "alone": "Partner alone, no privacy",
     "federated": "Federated, no privacy",
-    "pooled": "All data pooled, no privacy",
+    "pooled": "Pooled, no privacy",
 }
 
 

@@ -109,8 +109,8 @@ def _budgets(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _budget(entry: Mapping[str, Any], planned: float | None, *, name: str) -> dict[str, Any]:
     last = entry["steps"][-1] if entry["steps"] else {"study_epsilon": 0.0, "lifetime_epsilon": None}
-    spent, limit = last.get("lifetime_epsilon"), entry.get("lifetime_epsilon")
-    share = 0.0 if not spent or not limit else min(spent / limit, 1.0)
+    # A share of the budget's capacity: epsilons at a Rényi order do not add up, capacities do.
+    share = min(entry.get("lifetime_share") or 0.0, 1.0)
     alt = (
         f"{entry['partner']} has spent an epsilon of {epsilon(last.get('study_epsilon'))} in the study "
         f"after {len(entry['steps'])} charges; its limit is {epsilon(entry.get('study_epsilon'))}."

@@ -180,8 +180,9 @@ def test_released_figures_and_budgets_are_printed(report):
         assert f"{entry['auc']:.3f}" in words
     for entry in report["budget"]:
         assert entry["policy_digest"] in words
-        spent = entry["steps"][-1]["lifetime_epsilon"]
-        assert f"{spent:.2f} spent of {entry['lifetime_epsilon']:.2f}" in words
+        assert (
+            f"{100 * entry['lifetime_share']:.1f} % of the lifetime budget (ε {entry['lifetime_epsilon']:.2f}" in words
+        )
     assert "δ = 10⁻⁶" in words
     assert report["study"]["digest"] in words
     assert report["model"]["sha256"] in words

@@ -1,0 +1,98 @@
+"""Calibration: the budget is kept, the noise is the least that keeps it, and too small a budget is refused."""
+
+import dataclasses
+import math
+
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from coterie.privacy.accountant import CERTIFICATE, WORKING, epsilon, guarantee
+from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.errors import PlanFault
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+
+GRID = [(eps, rate) for eps in (0.1, 0.5, 1.0, 8.0) for rate in (0.01, 0.25, 1.0)]
+
+
+def varied(plan, *, training=None, **privacy):
+    return dataclasses.replace(
+        plan,
+        training=dataclasses.replace(plan.training, **(training or {})),
+        privacy=dataclasses.replace(plan.privacy, **privacy),
+    )
+
+
+@pytest.mark.parametrize(("eps", "rate"), GRID)
+def test_the_certificate_keeps_the_budget_and_less_noise_would_not(plan, eps, rate):
+    asked = varied(plan, epsilon=eps, training={"sample_rate": rate})
+    mechanisms = calibrate(asked)
+    for group in (TRAINING, HOLDOUT):
+        spent = guarantee(mechanisms.events(group), asked.privacy.delta, trust="local").epsilon
+        assert 0.98 * eps < spent <= eps
+    steps = asked.training.local_steps * mechanisms.updates
+    update = PoissonGaussian(mechanisms.update.noise_multiplier - 0.002, rate, steps)
+    histogram = DiscreteGaussian(mechanisms.histogram.sigma - 0.002, mechanisms.histograms)
+    for weaker in (update, histogram):
+        assert epsilon([weaker], asked.privacy.delta, grid=WORKING) > eps
+
+
+@pytest.mark.parametrize("eps", [0.1, 1.0, 8.0])
+def test_noise_without_subsampling_is_the_closed_form_s_rounded_up(plan, eps):
+    asked = varied(plan, epsilon=eps, training={"sample_rate": 1.0})
+    mechanisms = calibrate(asked)
+
+    def excess(mu):  # Balle and Wang 2018, theorem 8
+        return norm.cdf(mu / 2 - eps / mu) - math.exp(eps + norm.logcdf(-mu / 2 - eps / mu)) - 1e-5
+
+    steps = asked.training.local_steps * mechanisms.updates
+    exact = math.sqrt(steps) / brentq(excess, 1e-3, 20)
+    assert exact <= mechanisms.update.noise_multiplier <= 1.01 * exact + 0.001
+
+
+def test_noise_is_a_whole_number_of_thousandths(plan):
+    mechanisms = calibrate(plan)
+    for noise in (mechanisms.update.noise_multiplier, mechanisms.histogram.sigma):
+        assert noise == round(noise * 1000) / 1000
+
+
+def test_rounds_spare_attempts_and_metric_rounds_are_all_paid_for(plan):
+    mechanisms = calibrate(plan)
+    assert mechanisms.updates == len(mechanisms.events(TRAINING)) == plan.training.rounds + plan.training.spare
+    assert mechanisms.histograms == len(mechanisms.events(HOLDOUT)) == len(plan.metrics.rounds) + plan.training.spare
+    assert set(mechanisms.events(TRAINING)) == {mechanisms.update}
+    assert mechanisms.update.steps == plan.training.local_steps
+    assert mechanisms.update.sample_rate == plan.training.sample_rate
+    assert set(mechanisms.events(HOLDOUT)) == {mechanisms.histogram}
+    assert mechanisms.histogram.count == 1
+
+
+def test_more_spare_attempts_need_more_noise(plan):
+    more = calibrate(varied(plan, training={"spare": 9}))
+    assert more.update.noise_multiplier > calibrate(plan).update.noise_multiplier
+    assert more.histogram.sigma > calibrate(plan).histogram.sigma
+
+
+def test_each_group_spends_its_share_of_epsilon_and_no_more(plan):
+    split = dataclasses.replace(plan.privacy.split, training=0.8, metrics=0.3)
+    mechanisms = calibrate(varied(plan, epsilon=2.0, split=split))
+    shares = {TRAINING: 1.6, HOLDOUT: 0.6}
+    for group, share in shares.items():
+        spent = epsilon(mechanisms.events(group), plan.privacy.delta, grid=CERTIFICATE)
+        assert 0.97 * share < spent <= share
+
+
+@pytest.mark.parametrize("delta", [1e-9, 1e-7, 1e-4])
+def test_the_budget_is_kept_at_the_plans_own_delta(plan, delta):
+    mechanisms = calibrate(varied(plan, delta=delta))
+    for group in (TRAINING, HOLDOUT):
+        assert 0.98 < guarantee(mechanisms.events(group), delta, trust="local").epsilon <= 1.0
+
+
+def test_an_epsilon_that_no_noise_keeps_is_a_fault_with_a_fix(plan):
+    with pytest.raises(PlanFault) as caught:
+        calibrate(varied(plan, epsilon=1e-9))
+    (fault,) = caught.value.faults
+    assert fault.place == "plan.privacy.epsilon"
+    assert "too small" in fault.rule
+    assert fault.fix

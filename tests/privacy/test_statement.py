@@ -1,0 +1,86 @@
+"""The statement: recomputed from events, complete, and silent where there is no guarantee."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from coterie.privacy.accountant import CERTIFICATE, REPLACE_ONE, epsilon
+from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.statement import NOT_COVERED, statement
+
+
+@pytest.fixture
+def mechanisms(plan):
+    return calibrate(plan)
+
+
+def figures(value):
+    """Yield every number of a nested value."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from figures(item)
+    elif isinstance(value, float):
+        yield value
+
+
+def test_the_study_s_epsilon_is_that_of_its_worse_group(plan, mechanisms):
+    said = statement(plan, mechanisms)
+    exact = {g: epsilon(mechanisms.events(g), plan.privacy.delta, grid=CERTIFICATE) for g in (TRAINING, HOLDOUT)}
+    assert {row["group"]: row["epsilon"] for row in said["groups"]} == exact
+    assert said["study"]["epsilon"] == max(exact.values()) <= plan.privacy.epsilon
+    assert said["study"]["delta"] == plan.privacy.delta
+    assert said["study"]["trust"] == plan.privacy.trust
+    assert said["study"]["unit"] == plan.privacy.unit
+
+
+def test_the_worse_group_is_found_whichever_it_is(plan):
+    for training, metrics in ((0.2, 1.0), (1.0, 0.2)):
+        split = dataclasses.replace(plan.privacy.split, training=training, metrics=metrics)
+        varied = dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, split=split))
+        said = statement(varied, calibrate(varied))
+        assert said["study"]["epsilon"] == max(row["epsilon"] for row in said["groups"]) > 0.9
+        assert {row["group"]: row["share"] for row in said["groups"]} == {TRAINING: training, HOLDOUT: metrics}
+
+
+def test_persons_at_several_partners_are_tabled_up_to_the_whole_roster(plan, mechanisms):
+    table = statement(plan, mechanisms)["multiplicity"]
+    assert [row["partners"] for row in table] == [1, 2, 3]
+    for row in table:
+        expected = max(
+            epsilon(mechanisms.events(g) * row["partners"], plan.privacy.delta, grid=CERTIFICATE)
+            for g in (TRAINING, HOLDOUT)
+        )
+        assert row["epsilon"] == pytest.approx(expected, rel=1e-6)
+    assert table[0]["epsilon"] < table[1]["epsilon"] < table[2]["epsilon"]
+
+
+def test_the_replace_one_figure_is_recomputed_and_not_multiplied(plan, mechanisms):
+    said = statement(plan, mechanisms)
+    expected = max(
+        epsilon(mechanisms.events(g), plan.privacy.delta, relation=REPLACE_ONE, grid=CERTIFICATE)
+        for g in (TRAINING, HOLDOUT)
+    )
+    assert said["replace_one"] == expected > said["study"]["epsilon"]
+    assert said["replace_one"] != pytest.approx(2 * said["study"]["epsilon"], rel=1e-3)
+
+
+def test_words_carry_the_figures(plan, mechanisms):
+    said = statement(plan, mechanisms)
+    words = " ".join(said["words"])
+    assert f"{said['study']['epsilon']:.2f}" in words
+    assert f"{math.exp(said['study']['epsilon']):.2f}" in words
+    assert f"{plan.privacy.delta:g}" in words
+    assert said["not_covered"] == list(NOT_COVERED)
+
+
+def test_a_run_on_seeded_noise_states_no_epsilon_anywhere(plan, mechanisms):
+    said = json.loads(json.dumps(statement(plan, mechanisms, random_source="seeded"), allow_nan=False))
+    assert said["study"]["epsilon"] is None
+    assert said["replace_one"] is None
+    assert {row["epsilon"] for row in said["groups"]} == {row["epsilon"] for row in said["multiplicity"]} == {None}
+    # What numbers remain are the plan's own: delta and the shares.
+    assert set(figures(said)) <= {plan.privacy.delta, 1.0}
+    assert "no guarantee" in " ".join(said["words"])
+    assert "epsilon" not in " ".join(said["words"])
