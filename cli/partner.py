@@ -92,8 +92,10 @@ def budget(folder: Annotated[Path, _FOLDER], as_json: Annotated[bool, _JSON] = F
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    cells = [(r["budget"], r["group"], float(r["spent"]), float(r["limit"]), r["delta"]) for r in rows]
-    print_table("Budget", ("budget", "customers", "epsilon spent", "epsilon in all", "delta"), cells)
+    cells = [
+        (r["budget"], r["group"], f"{100 * r['share']:.1f} %", r["spent"], r["limit"], f"{r['delta']:g}") for r in rows
+    ]
+    print_table("Budget", ("budget", "customers", "used", "epsilon spent", "epsilon in all", "delta"), cells)
 
 
 @app.command()

@@ -54,7 +54,7 @@ def take_in(folder: Path, table: Path, plan: Path) -> Mapping[str, int]:
         beside = workspace.table.with_name(workspace.table.name + ".new")
         try:
             beside.touch(mode=0o600)
-            pyarrow.parquet.write_table(read_table(table), beside, compression="zstd")
+            pyarrow.parquet.write_table(read_table(table, contract), beside, compression="zstd")
             beside.replace(workspace.table)
         except OSError as error:
             beside.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms, calibrate
 from coterie.privacy.canonical import digest
-from coterie.privacy.errors import CoterieError, Fault
+from coterie.privacy.errors import CoterieError, Fault, PlanFault
 from coterie.privacy.events import Event
 from coterie.privacy.ledger import Ledger, Limit
 from coterie.privacy.plan import Plan
@@ -132,7 +132,10 @@ def consent(
     reasons = [*_identity(plan, today, partner), *_scope(plan, policy), *_asked(plan, policy)]
     if reasons:
         return None, tuple(reasons)
-    mechanisms = calibrate(plan)
+    try:
+        mechanisms = calibrate(plan)
+    except PlanFault as error:
+        return None, tuple(Reason("study-budget", fault) for fault in error.faults)
     reasons = _left(plan, policy, ledger, mechanisms)
     return (None, tuple(reasons)) if reasons else (mechanisms, ())
 

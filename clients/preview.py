@@ -69,11 +69,12 @@ def _all_limits(policy: Policy) -> list[Limit]:
 
 
 def _row(limit: Limit, group: str, ledger: Ledger) -> dict[str, Any]:
-    spent = limit.budget.spent_epsilon(ledger.spent(group, limit.purpose))
+    spent = ledger.spent(group, limit.purpose)
     return {
         "budget": limit.name,
         "group": group,
-        "spent": spent,
+        "share": limit.budget.share(spent),
+        "spent": limit.budget.spent_epsilon(spent),
         "limit": limit.budget.epsilon,
         "delta": limit.budget.delta,
     }

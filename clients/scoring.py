@@ -64,7 +64,7 @@ def score(model_path: Path, table_path: Path, output: Path, *, reasons: int, ran
     features = encode(encoding, opened.columns)
     logits = propensity.logits(model.family, model.hidden, model.weights, features)
     why = top_reasons(contributions(model, encoding, features), encoding, reasons)
-    customer = pc.cast(read_table(table_path)[plan.contract.customer], pa.string())
+    customer = pc.cast(read_table(table_path, plan.contract)[plan.contract.customer], pa.string())
     order = np.argsort(np.argsort(-logits, kind="stable"), kind="stable")
     table = pa.table(
         {

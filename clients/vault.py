@@ -55,21 +55,40 @@ class Opened:
         return "Opened(...)"
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, contract: Contract) -> pa.Table:
     """Read a Parquet or CSV file.
+
+    In a CSV file, identifiers and words stay as they are written ("007" is not 7), and an empty one is missing.
 
     Raises:
         ContractFault: The file is missing or unreadable.
     """
     try:
-        if path.suffix == ".csv":
-            return pyarrow.csv.read_csv(path)
-        return pyarrow.parquet.read_table(path)
-    except (OSError, pa.ArrowException):
+        table = _read_csv(path, contract) if path.suffix == ".csv" else _read_parquet(path)
+        table.column_names  # noqa: B018 - names that are not text are an error here, not later
+    except (OSError, ValueError, pa.ArrowException):
         # The library's own text may hold a cell; it is not passed on.
         raise ContractFault(
             Fault(str(path), "cannot be read as a table", "give a Parquet or CSV file with a header")
         ) from None
+    return table
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    # One file: `read_table` would also take folders, and columns out of the names of folders.
+    with pyarrow.parquet.ParquetFile(path) as file:
+        return file.read()
+
+
+def _read_csv(path: Path, contract: Contract) -> pa.Table:
+    texts = {contract.customer, *(column.name for column in contract.columns if column.kind == "categorical")}
+    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    for index, name in enumerate(table.column_names):
+        if name in texts:
+            column = table.column(index)
+            table = table.set_column(index, name, pc.if_else(pc.equal(column, ""), None, column))
+    return table
 
 
 def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stream, needs_label: bool = True) -> Opened:
@@ -85,7 +104,7 @@ def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stre
     Raises:
         ContractFault: The table breaks the contract; every fault is named.
     """
-    table = read_table(path)
+    table = read_table(path, contract)
     _check_columns(table, contract, path, needs_label=needs_label)
     faults: list[Fault] = []
     notes: Counter[str] = Counter()
@@ -112,6 +131,9 @@ def _check_columns(table: pa.Table, contract: Contract, path: Path, *, needs_lab
     if missing:
         fix = "add it, or ask for a plan without it"
         raise ContractFault(*(Fault(f"{path} column {name}", "is missing", fix) for name in missing))
+    twice = [name for name in wanted if table.column_names.count(name) > 1]
+    if twice:
+        raise ContractFault(*(Fault(f"{path} column {name}", "is there twice", "keep one of them") for name in twice))
     if table.num_rows == 0:
         raise ContractFault(Fault(str(path), "has no rows", "give a table with customers"))
 
@@ -119,11 +141,16 @@ def _check_columns(table: pa.Table, contract: Contract, path: Path, *, needs_lab
 def _customers(
     table: pa.Table, contract: Contract, group_key: bytes, faults: list[Fault]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
+    place = f"column {contract.customer}"
+    nobody = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_)
+    try:
+        column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
+    except pa.ArrowException:
+        faults.append(Fault(place, "must hold texts or numbers", "correct its type"))
+        return nobody
     if column.null_count:
-        rule = f"is missing in {column.null_count} rows"
-        faults.append(Fault(f"column {contract.customer}", rule, "give every row its customer"))
-        column = column.fill_null("")
+        faults.append(Fault(place, f"is missing in {column.null_count} rows", "give every row its customer"))
+        return nobody
     encoded = column.dictionary_encode()
     drawn = np.array(
         [_bucket(group_key, identifier) == 0 for identifier in encoded.dictionary.to_pylist()], dtype=np.bool_
@@ -139,19 +166,28 @@ def _bucket(group_key: bytes, identifier: str) -> int:
 
 
 def _column(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
-    place = f"column {column.name}"
-    missing = values.null_count
-    if missing and column.missing == "error":
-        faults.append(Fault(place, f"is missing in {missing} rows", 'fill it, or plan with missing = "centre"'))
-    if missing:
-        notes[f"{column.name}: missing"] += missing
     if column.kind == "categorical":
+        _missing(values.null_count, column, faults, notes)
         return _words(values, column, faults, notes)
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)):
-        faults.append(Fault(place, "must hold numbers", "correct its type"))
+    if not _numeric(values.type):
+        faults.append(Fault(f"column {column.name}", "must hold numbers", "correct its type"))
         return np.empty(0)
-    numbers = pc.cast(values, pa.float64()).to_numpy()
+    # Not "safe": whole numbers that no float holds lie outside every contract, and the refusal would say them.
+    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy()
+    _missing(int(np.isnan(numbers).sum()), column, faults, notes)
     return _bounded(numbers, column, faults, notes)
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _missing(count: int, column: Column, faults: list[Fault], notes: Counter[str]) -> None:
+    if count and column.missing == "error":
+        rule = f"is missing in {count} rows"
+        faults.append(Fault(f"column {column.name}", rule, 'fill it, or plan with missing = "centre"'))
+    if count:
+        notes[f"{column.name}: missing"] += count
 
 
 def _words(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
@@ -190,16 +226,18 @@ def _bounded(
 
 def _labels(table: pa.Table, contract: Contract, faults: list[Fault]) -> NDArray[np.float32]:
     place, values = f"column {contract.label}", table[contract.label]
-    numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_boolean(values.type)
-    if not numeric or values.null_count:
-        faults.append(Fault(place, "must hold 0 or 1 in every row", "correct it"))
+    rule, fix = "must hold 0 or 1 in every row", "correct it"
+    if not _numeric(values.type):
+        faults.append(Fault(place, rule, fix))
         return np.empty(0, dtype=np.float32)
-    labels: NDArray[np.float32] = pc.cast(values, pa.float64()).to_numpy().astype(np.float32)
-    if not np.isin(labels, (0, 1)).all():
-        faults.append(Fault(place, "must hold 0 or 1 in every row", "correct it"))
-    elif labels.min() == labels.max():
+    labels = pc.cast(values, pa.float64(), safe=False).to_numpy()
+    wrong = int((~np.isin(labels, (0, 1))).sum())
+    if wrong:
+        faults.append(Fault(place, f"{rule}; {wrong} hold something else", fix))
+        return np.empty(0, dtype=np.float32)
+    if labels.min() == labels.max():
         faults.append(Fault(place, "has one class only", "give customers of both classes"))
-    return labels
+    return np.asarray(labels, dtype=np.float32)
 
 
 def _rows_to_keep(

@@ -20,7 +20,7 @@ TRAINING = "training"
 HOLDOUT = "holdout"
 
 _GRAIN = 1000  # noise is rounded up to thousandths
-_MOST = 1_000_000.0  # noise beyond which a plan is refused
+_MOST = 10_000.0  # noise beyond which a plan is refused: nothing is learnt there, and discrete PLDs grow with it
 
 
 @dataclass(frozen=True)

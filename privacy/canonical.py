@@ -39,12 +39,12 @@ def _write(value: object) -> str:
             raise ValueError("a whole number of 2**53 or more has no exact JSON form")
         return str(value)
     if isinstance(value, float):
-        return _float(value)
+        return _float(float(value))
     if isinstance(value, Mapping):
         # RFC 8785 section 3.2.3 sorts by UTF-16 code units; for ASCII keys that is plain order.
         if not all(isinstance(key, str) and key.isascii() for key in value):
             raise TypeError("keys must be ASCII texts")
-        return "{" + ",".join(f"{json.dumps(k)}:{_write(value[k])}" for k in sorted(value)) + "}"
+        return "{" + ",".join(f"{_write(k)}:{_write(value[k])}" for k in sorted(value)) + "}"
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return "[" + ",".join(_write(item) for item in value) + "]"
     raise TypeError(f"{type(value).__name__} has no canonical form")

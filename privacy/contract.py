@@ -7,7 +7,7 @@ checks a table against it is `clients/vault.py`.
 
 from dataclasses import dataclass, field
 
-from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.errors import Fault
 from coterie.privacy.schema import integer, number, one_of, text
 
 __all__ = ["Column", "Contract"]
@@ -85,13 +85,12 @@ class Contract:
     rows_per_customer: int = field(default=1, metadata=integer(1, 256))
     too_many_rows: str = field(default="error", metadata=one_of("error", "sample"))
 
-    def check(self, place: str) -> None:
-        """Raise FileFault with everything that is wrong beyond types and ranges."""
+    def faults(self, place: str) -> list[Fault]:
+        """Return everything that is wrong beyond types and ranges."""
         faults = [fault for column in self.columns for fault in column.faults(f"{place}.columns")]
         names = [self.customer, self.label, *(column.name for column in self.columns)]
         if len(set(names)) != len(names):
             faults.append(Fault(f"{place}.columns", "a name is used twice", "give each column its own name"))
         if not self.columns:
             faults.append(Fault(f"{place}.columns", "is empty", "name at least one feature"))
-        if faults:
-            raise FileFault(*faults)
+        return faults

@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves the old content or the new, never a mixture."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def write_durably(path: Path, data: bytes) -> None:
     beside = path.with_name(path.name + ".new")
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # an earlier crash may have left a file of other rights
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -27,7 +29,8 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise FileFault(
             Fault(str(path), f"cannot be written ({error.strerror})", "free some space or check its rights")
         ) from None

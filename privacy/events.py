@@ -36,7 +36,7 @@ class PoissonGaussian:
 
     def valid(self) -> bool:
         """Return whether the fields lie in their ranges."""
-        return _positive(self.noise_multiplier) and 0 < self.sample_rate <= 1 and self.steps >= 1
+        return _positive(self.noise_multiplier) and 0 < self.sample_rate <= 1 and _whole(self.steps)
 
     def __str__(self) -> str:
         """Describe the event in words."""
@@ -61,7 +61,7 @@ class DiscreteGaussian:
 
     def valid(self) -> bool:
         """Return whether the fields lie in their ranges."""
-        return _positive(self.sigma) and self.count >= 1
+        return _positive(self.sigma) and _whole(self.count)
 
     def __str__(self) -> str:
         """Describe the event in words."""
@@ -114,6 +114,10 @@ def event_from_dict(table: Mapping[str, Any]) -> Event:
 
 def _plain_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _positive(value: float) -> bool:

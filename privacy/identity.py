@@ -9,7 +9,7 @@ import binascii
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -44,7 +44,7 @@ class Identity:
         """
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
             raise FileFault(
                 Fault(str(path), "is not a readable identity key", "restore it or run the init command")
             ) from None

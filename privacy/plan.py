@@ -244,9 +244,9 @@ class Plan:
                     "correct the list",
                 )
             )
+        faults += self.contract.faults(f"{place}: contract")
         if faults:
             raise FileFault(*faults)
-        self.contract.check(f"{place}: contract")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,13 +302,15 @@ class SignedPlan:
             if set(table) != {"format", "plan", "signature"} or table["format"] != "coterie/plan/v1":
                 raise ValueError
             signature = bytes.fromhex(table["signature"])
-            plan = plan_from_dict(table["plan"])
+            signed = SignedPlan(plan_from_dict(table["plan"]), signature)
+            if signed.to_bytes() != data:  # one plan, one byte string
+                raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise PlanFault(Fault("plan", "is not a signed plan", "ask the coordinator for it again")) from None
         except FileFault as error:
             raise PlanFault(*error.faults) from None
-        verify(coordinator, signature, _DOMAIN + plan.digest().encode())
-        return SignedPlan(plan, signature)
+        verify(coordinator, signature, _DOMAIN + signed.plan.digest().encode())
+        return signed
 
 
 def sign(plan: Plan, coordinator: Identity) -> SignedPlan:

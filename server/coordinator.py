@@ -28,7 +28,7 @@ from coterie.server.registry import Progress, Refusal, Registry, with_refusals
 from coterie.server.rounds import Happening, State, after
 from coterie.server.strategy import PlanStrategy
 
-__all__ = ["Interrupted", "Patience", "Seen", "run_study"]
+__all__ = ["Interrupted", "Patience", "Seen", "run_study", "unless_stopped"]
 
 
 class Interrupted(CoterieError):
@@ -171,7 +171,7 @@ def run_study(
     show(Seen("consents", progress.round))
     strategy = PlanStrategy(plan, conduct.mechanisms, cohort, progress.adam)
     while progress.round < plan.training.rounds:
-        _unless(stop)
+        unless_stopped(stop)
         round_ = progress.round + 1
         state = after(state, Happening.TASKS_SENT)
         replies = conduct.step(strategy, TRAIN, round_, progress.weights)
@@ -214,7 +214,8 @@ def _enough(count: int, threshold: int, happening: Happening) -> Happening:
     return happening if count >= threshold else Happening.TOO_FEW
 
 
-def _unless(stop: Callable[[], bool]) -> None:
+def unless_stopped(stop: Callable[[], bool]) -> None:
+    """Raise Interrupted when `stop` says so."""
     if stop():
         raise Interrupted(Fault("the study", "was interrupted", "go on with --resume"))
 

@@ -14,7 +14,7 @@ from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import RandomSource
-from coterie.server.coordinator import Seen
+from coterie.server.coordinator import Seen, unless_stopped
 from coterie.simulations import baselines
 from coterie.simulations.federation import Outcome, run_federation
 from coterie.simulations.rows import Rows, everyone, read_rows
@@ -56,6 +56,7 @@ def run_trial(  # noqa: PLR0913 - all of it is the edge of the program
 ) -> Trial:
     """Run a federation and its baselines; arguments as `run_federation`."""
     outcome = run_federation(root, plan, tables, seed=seed, engine=engine, random=random, show=show, stop=stop)
+    unless_stopped(stop)
     show(Seen("baselines", plan.training.rounds))
     training, held_out = read_rows(outcome.signed.plan, outcome.folders)
     models = _models(outcome, training, random)
