@@ -36,15 +36,16 @@ def sign(
 
     Example: coterie coordinator sign study.toml --key coordinator.pem --output plan.json
     """
-    from coterie.privacy import plan as plans
     from coterie.privacy.durable import write_durably
     from coterie.privacy.errors import Fault, FileFault
     from coterie.privacy.identity import Identity
+    from coterie.privacy.signed import sign
+    from coterie.privacy.study import read_study
 
-    agreed = plans.read_study(study).plan
+    agreed = read_study(study).plan
     keyless = [partner.name for partner in agreed.partners if not partner.key]
     if keyless:
         fix = "add each partner's public key, as `coterie partner init` printed it"
         raise FileFault(*(Fault(f"{study}: partners.{name}.key", "is missing", fix) for name in keyless))
-    write_durably(output, plans.sign(agreed, Identity.load(key)).to_bytes())
+    write_durably(output, sign(agreed, Identity.load(key)).to_bytes())
     typer.echo(f"{output}: {agreed.digest()}")

@@ -40,14 +40,14 @@ def import_table(
     table: Annotated[Path, typer.Argument(help="Parquet or CSV file with the customers.")],
     plan: Annotated[Path, typer.Option(help="Study file or signed plan whose contract the table must keep.")],
 ) -> None:
-    """Check a table against a plan's contract and take it into the vault.
+    """Check a table against a plan's contract, take it into the vault, and approve the contract.
 
     Example: coterie partner import ./bank customers.csv --plan study.toml
     """
-    from coterie.clients.intake import take_in
+    from coterie.clients.intake import contract_of, take_in
 
-    notes = take_in(folder, table, plan)
-    typer.echo("taken into the vault; the contract is kept")
+    notes = take_in(folder, table, contract_of(plan))
+    typer.echo("taken into the vault; the contract is kept, and approved for studies")
     for note, count in notes.items():
         typer.echo(f"  noted: {note} in {count} rows")
 
@@ -123,6 +123,12 @@ _POLICY = """# This partner's rules. Policy beats plan: a coordinator can only a
 
 # Plans are read only when this key signed them; compare it with the coordinator out of band.
 coordinator = "ed25519:..."
+
+# The column that names a customer: the unit of privacy, fixed for life with the first consent.
+customer = "customer_id"
+
+# Columns that may be labels.
+labels = ["label"]
 
 # What models may be trained for.
 purposes = ["propensity.example"]

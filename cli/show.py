@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from coterie.privacy.plan import Plan
     from coterie.server.coordinator import Seen
 
-__all__ = ["StudyProgress", "console", "print_table", "stoppable"]
+__all__ = ["StudyProgress", "console", "interval", "print_table", "stoppable"]
 
 console = Console(stderr=True)
 

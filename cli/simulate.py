@@ -23,7 +23,7 @@ def list_studies(as_json: Annotated[bool, _JSON] = False) -> None:
 
     Example: coterie simulate studies
     """
-    from coterie.privacy.plan import read_study
+    from coterie.privacy.study import read_study
     from coterie.simulations import sources, studies
 
     rows = []
@@ -101,7 +101,7 @@ def sweep(
     study: Annotated[str, _STUDY],
     epsilon: Annotated[str, typer.Option(help="Epsilons, separated by commas.")] = "0.5,1,2,4,8",
     seeds: Annotated[int, _SEEDS] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; one per core when left out.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at once; one per core when 0.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY-sweep-... when left out.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -111,9 +111,9 @@ def sweep(
     """
     from coterie.simulations.sweep import run_sweep
 
-    folder = output or _fresh(f"{Path(study).stem}-sweep")
     values = _numbers(epsilon)
     text = _text(study)
+    folder = output or _fresh(f"{Path(study).stem}-sweep")
     with console.status(f"{len(values)} epsilons x {seeds} seeds") as status:
         reports = run_sweep(
             folder, text, values, seeds=seeds, jobs=jobs, done=lambda n: status.update(f"{n} of {len(values)} done")
@@ -140,8 +140,8 @@ def _begin(study: str, epsilon: float | None, engine: str, seeds: int, output: P
 
     if engine not in ENGINES:
         raise FileFault(Fault("--engine", "must be one of " + ", ".join(ENGINES), "choose one"))
-    if epsilon is not None and not 0 < epsilon <= 100:
-        raise FileFault(Fault("--epsilon", "must be in (0, 100]", "choose another"))
+    if epsilon is not None and not 0 < epsilon <= 20:
+        raise FileFault(Fault("--epsilon", "must be in (0, 20]", "choose another"))
     text = _text(study)
     name = Path(study).stem
     folder = output or _fresh(name if epsilon is None else f"{name}-epsilon-{epsilon:g}")
@@ -152,7 +152,7 @@ def _begin(study: str, epsilon: float | None, engine: str, seeds: int, output: P
 def _text(study: str) -> str:
     """Return the text of a study, or of the one that stands in while its data cannot be had."""
     from coterie.privacy.errors import Fault, FileFault
-    from coterie.privacy.plan import read_study
+    from coterie.privacy.study import read_study
     from coterie.simulations import sources, studies
 
     if not study:
@@ -184,8 +184,8 @@ def _numbers(text: str) -> list[float]:
         values = sorted({float(part) for part in text.split(",")})
     except ValueError:
         values = []
-    if not values or not all(0 < value <= 100 for value in values):
-        raise FileFault(Fault("--epsilon", "must be numbers in (0, 100], separated by commas", "e.g. 0.5,1,2"))
+    if not values or not all(0 < value <= 20 for value in values):
+        raise FileFault(Fault("--epsilon", "must be numbers in (0, 20], separated by commas", "e.g. 0.5,1,2"))
     return values
 
 

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Context, Error, Message
 
-from coterie.clients.node import TaskRefused
-from coterie.clients.taint import is_tainted
-from coterie.clients.wire import decode_release
+from coterie.clients.refusals import TaskRefused
+from coterie.clients.taint import refuse_tainted
+from coterie.clients.wire import decode_release, encode_release
 from coterie.clients.workspace import WorkspaceBusy
 from coterie.privacy.errors import Fault, ReleaseRefused
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.release import CODES, Release, release_digest
 
-__all__ = ["ERROR_CODE", "Door"]
+__all__ = ["ERROR_CODE", "Door", "check_release"]
 
 ERROR_CODE = {code: 100 + place for place, code in enumerate(CODES)}
 """Flower's error number for each word; 0 to 99 are Flower's own."""
@@ -52,8 +52,9 @@ class Door:
     def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         """Let a reply pass, or put a code in its place."""
         try:
-            reply = call_next(message, context)
-            self._pass(reply, self._locate(context))
+            release = self._release(call_next(message, context), self._locate(context))
+            # Made anew from what was checked: whatever else the reply carried stays here.
+            return Message(encode_release(release), reply_to=message)
         except TaskRefused as refused:
             return _error(refused.code, message)
         except WorkspaceBusy:
@@ -62,10 +63,9 @@ class Door:
             # Type names are ours or a library's, never data; the text is not logged either.
             _log.error("a reply was stopped at the door: %s", type(error).__name__)
             return _error("fault", message)
-        return reply
 
-    def _pass(self, reply: Message, workspace: Path) -> None:
-        """Check a reply on its way out.
+    def _release(self, reply: Message, workspace: Path) -> Release:
+        """Read a reply on its way out, and check it.
 
         Raises:
             ReleaseRefused: It is not a charged release.
@@ -75,6 +75,7 @@ class Door:
             raise ReleaseRefused(Fault("the reply", "is an error with a text", "raise TaskRefused"))
         release = decode_release(reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM)
         check_release(release, workspace / "ledger.sqlite", self._clock)
+        return release
 
 
 def check_release(release: Release, ledger: Path, clock: Callable[[], datetime.datetime]) -> None:
@@ -83,9 +84,8 @@ def check_release(release: Release, ledger: Path, clock: Callable[[], datetime.d
     Raises:
         ReleaseRefused: It is uncharged, tainted or not finite.
     """
+    refuse_tainted(release)
     for array in release.arrays:
-        if is_tainted(array):
-            raise ReleaseRefused(Fault(release.kind, "shares memory with customers' rows", "release noise alone"))
         if not np.isfinite(array).all():
             raise ReleaseRefused(Fault(release.kind, "holds numbers that are not finite", "lower the step size"))
     with Ledger(ledger, clock) as book:

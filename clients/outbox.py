@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from coterie.privacy.canonical import canonical
+from coterie.privacy.charges import Charge
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, LedgerFault
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
-from coterie.privacy.ledger import Charge
 from coterie.privacy.release import ModelUpdate, ScoreHistogram, release_digest
 
 __all__ = ["Outbox"]
@@ -31,6 +31,10 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def holds(self, charge: Charge) -> bool:
+        """Return whether there is a release for a charge."""
+        return self._path(charge).exists()
 
     def keep(self, charge: Charge, release: ModelUpdate | ScoreHistogram) -> None:
         """Write a release durably, before its charge is settled."""
@@ -63,7 +67,7 @@ class Outbox:
                 release = ScoreHistogram(**head["header"], event=charge.event, arrays=arrays)
             else:
                 raise fault
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - an archive can be broken in more ways than can be listed
             raise fault from None
         if release_digest(release) != digest:
             raise fault

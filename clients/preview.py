@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from coterie.clients.app import now
-from coterie.clients.policy import Policy, consent, limits, read_policy
+from coterie.clients.consent import Standing, consent
+from coterie.clients.policy import Policy, limits, read_policy
 from coterie.clients.workspace import Workspace
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.charges import Limit
 from coterie.privacy.errors import Fault, FileFault
-from coterie.privacy.ledger import Ledger, Limit
-from coterie.privacy.plan import SignedPlan
+from coterie.privacy.ledger import Ledger
 from coterie.privacy.renyi import Filter, curve
+from coterie.privacy.signed import SignedPlan
 
 __all__ = ["preview_plan", "spent_budgets"]
 
@@ -37,8 +39,8 @@ def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
         raise FileFault(Fault(str(signed), f"cannot be read ({error.strerror})", "check the path")) from None
     plan = SignedPlan.from_bytes(data, coordinator=policy.coordinator).plan
     with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
-        partner = (workspace.name, workspace.identity.public)
-        _, reasons = consent(plan, policy, ledger=ledger, today=now().date(), partner=partner)
+        standing = Standing(workspace.name, workspace.identity.public, now().date(), workspace.approves)
+        _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
         mechanisms = calibrate(plan)
         rows = [
             {**_row(limit, group, ledger), "runs_left": _runs(limit, group, ledger, curve(mechanisms.events(group)))}

@@ -15,20 +15,20 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import Stream
 from coterie.privacy.training import Customers, Trainer, TrainerSettings
 
-__all__ = ["train", "trainer_for", "trainer_settings", "training_customers"]
+__all__ = ["check_cohort", "train", "trainer_for", "trainer_settings", "training_customers"]
+
+
+def check_cohort(opened: Opened, least: int) -> None:
+    """Raise ContractFault where the training customers are fewer than the policy's minimum."""
+    count = len(np.unique(opened.customer[~opened.held_out]))
+    if count < least:
+        rule = f"has fewer training customers than the policy's {least}"
+        raise ContractFault(Fault("the table", rule, "take part when there are more"))
 
 
 def training_customers(opened: Opened, plan: Plan) -> Customers:
-    """Encode the training customers.
-
-    Raises:
-        ContractFault: They are fewer than the plan's minimum cohort, or of one class.
-    """
+    """Encode the training customers."""
     mine = ~opened.held_out
-    count = len(np.unique(opened.customer[mine]))
-    if count < plan.cohort.minimum_customers:
-        rule = f"has fewer training customers than the plan's {plan.cohort.minimum_customers}"
-        raise ContractFault(Fault("the table", rule, "take part when there are more"))
     columns = {name: values[mine] for name, values in opened.columns.items()}
     features = taint(encode(encoding_of(plan.contract), columns))
     return Customers(features, taint(opened.labels[mine]), opened.customer[mine])

@@ -143,11 +143,13 @@ def _customers(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     place = f"column {contract.customer}"
     nobody = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_)
-    try:
-        column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
-    except pa.ArrowException:
-        faults.append(Fault(place, "must hold texts or numbers", "correct its type"))
+    kind = table[contract.customer].type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        # One spelling for one customer, for life: the group hash is made of it.
+        faults.append(Fault(place, "must hold texts or whole numbers", "correct its type"))
         return nobody
+    column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
     if column.null_count:
         faults.append(Fault(place, f"is missing in {column.null_count} rows", "give every row its customer"))
         return nobody

@@ -10,20 +10,19 @@ before memory is taken.
 
 import json
 import math
+import re
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from coterie.clients.task import Task
 from coterie.privacy.canonical import canonical
 from coterie.privacy.errors import CoterieError, Fault
 from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
-from coterie.privacy.release import ConsentGiven, ModelUpdate, Refused, Release, ScoreHistogram
+from coterie.privacy.release import CODES, ConsentGiven, ModelUpdate, Refused, Release, ScoreHistogram
 
 __all__ = [
     "EVALUATE",
@@ -42,7 +41,13 @@ PROPOSE, TRAIN, EVALUATE = "query.propose", "train", "evaluate"
 
 _FORMAT = "coterie/release/v1"
 _LONGEST = 1 << 20  # greatest header and plan, in bytes
-_TYPES = {np.dtype("<f4"), np.dtype("<i8"), np.dtype("u1")}
+# Format 1.0 of numpy's files: magic, length of the text, text.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)"
+    rb"(?P<text>\{'descr': '(?P<dtype><f4|<i8|\|u1)', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>|\d{1,18},|\d{1,18}(?:, \d{1,18}){1,7})\), \} *\n)",
+    re.DOTALL,
+)
 
 
 class WireFault(CoterieError):
@@ -61,6 +66,8 @@ def decode_plan(content: RecordDict) -> bytes:
         WireFault: The message is not one.
     """
     (signed,) = _unpack(_record(content, "plan", ArrayRecord, {"plan"}), ["signed"])
+    if signed.dtype != np.uint8 or signed.ndim != 1 or len(signed) > _LONGEST:
+        raise _fault("the plan", f"must be at most {_LONGEST} bytes")
     return signed.tobytes()
 
 
@@ -112,9 +119,15 @@ def decode_release(
         raise _fault("the release", "must have format, kind and header")
     arrays = tuple(_unpack(record, _names(len(record))))
     try:
-        return _release(str(config.get("kind")), json.loads(text), arrays, update or Nothing(), histogram or Nothing())
+        release = _release(
+            str(config.get("kind")), json.loads(text), arrays, update or Nothing(), histogram or Nothing()
+        )
+        # What was read must say again exactly what came: no spare fields, no second spelling.
+        if canonical(release.header).decode() != text or len(release.arrays) != len(arrays):
+            raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise _fault("the release", "is of no expected kind, or has other fields") from None
+    return release
 
 
 def _release(
@@ -131,17 +144,17 @@ def _release(
         release = ScoreHistogram(**header, event=histogram, arrays=arrays)
     else:
         raise KeyError(kind)
-    # What was read must say again exactly what came: no spare fields, no second spelling.
-    if canonical(release.header) != canonical(header) or len(release.arrays) != len(arrays):
-        raise ValueError
-    if not all(isinstance(header[key], str) for key in ("plan", "partner", "step", "model") if key in header):
+    texts = [header[key] for key in ("plan", "partner", "step", "model") if key in header]
+    if not all(type(text) is str for text in texts) or type(header.get("attempt", 1)) is not int:
         raise TypeError
+    if isinstance(release, Refused) and not set(release.codes) <= set(CODES):
+        raise ValueError  # a word that nobody agreed on may say anything
     return release
 
 
 def _pack(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> ArrayRecord:
     pairs = zip(names, arrays, strict=True)
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in pairs})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in pairs})
 
 
 def _unpack(record: Any, names: Sequence[str]) -> list[NDArray[Any]]:  # noqa: ANN401 - Flower's record
@@ -151,17 +164,22 @@ def _unpack(record: Any, names: Sequence[str]) -> list[NDArray[Any]]:  # noqa: A
 
 
 def _array(array: Array) -> NDArray[Any]:
-    """Read one array, holding its header against its bytes before believing either."""
+    """Read one array, holding its header against its bytes before believing either.
+
+    The header is held against the one form in which numpy writes it; numpy's own reader would run it through
+    Python's parser, which knows more ways to fail than a peer should be able to choose from.
+    """
+    found = _HEADER.match(array.data)
     try:
-        data = BytesIO(array.data)
-        if npy.read_magic(data) != (1, 0):
+        if found is None or int.from_bytes(found["length"], "little") != found.end() - found.start("text"):
             raise ValueError
-        shape, fortran, dtype = npy.read_array_header_1_0(data)
-        rest = array.data[data.tell() :]
-        if fortran or dtype not in _TYPES or len(rest) != math.prod(shape) * dtype.itemsize:
+        shape = tuple(int(size) for size in found["shape"].replace(b",", b" ").split())
+        dtype = np.dtype(found["dtype"].decode())
+        rest = array.data[found.end() :]
+        if len(rest) != math.prod(shape) * dtype.itemsize:
             raise ValueError
         return np.frombuffer(rest, dtype=dtype).reshape(shape)
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError):
+    except ValueError:
         raise _fault("an array", "must be float32, int64 or uint8, in C order, whole") from None
 
 

@@ -4,6 +4,7 @@
     policy.toml     the partner's rules; without it everything is refused
     keys/           identity.pem (signs consents), groups.key (decides customer groups for life)
     vault/          customers.parquet
+    contracts/      data contracts that the partner's operator approved, by importing a table for them
     plans/          signed plans that were consented to
     outbox/         releases, so that an unchanged question gets the identical bytes
     ledger.sqlite   every charge
@@ -13,7 +14,9 @@
 Everything is readable by its owner alone. One process at a time holds the workspace (`lock`).
 """
 
+import dataclasses
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -21,14 +24,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coterie.privacy.canonical import canonical
+from coterie.privacy.contract import Contract
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import CoterieError, Fault, FileFault
 from coterie.privacy.identity import Identity
+from coterie.privacy.ledger import Ledger
 from coterie.privacy.schema import read, text
 
 __all__ = ["Workspace", "WorkspaceBusy"]
 
-_FOLDERS = ("keys", "vault", "plans", "outbox", "models", "reports")
+_LONGEST = 60  # of a name, as in the plan's roster
+_FOLDERS = ("keys", "vault", "contracts", "plans", "outbox", "models", "reports")
 
 
 class WorkspaceBusy(CoterieError):
@@ -37,7 +44,7 @@ class WorkspaceBusy(CoterieError):
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
-    name: str = field(metadata=text(60))
+    name: str = field(metadata=text(_LONGEST))
 
 
 @dataclass(frozen=True)
@@ -61,20 +68,25 @@ class Workspace:
                 customer of several partners is held out at all of them.
 
         Raises:
-            FileFault: The folder holds something, or cannot be made.
+            FileFault: The folder holds something, or cannot be made; or the name is empty or too long.
         """
+        if not 0 < len(name) <= _LONGEST:
+            raise FileFault(Fault("the partner's name", f"must have 1 to {_LONGEST} characters", "choose another"))
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(root.iterdir()):
                 raise FileFault(Fault(str(root), "is not empty", "choose a new folder"))
+            root.chmod(0o700)  # also where it was there, empty, before
             for folder in _FOLDERS:
                 (root / folder).mkdir(mode=0o700)
         except OSError as error:
             raise FileFault(Fault(str(root), f"cannot be made ({error.strerror})", "check its parent")) from None
-        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-        write_durably(root / "coterie.toml", f'name = "{escaped}"\n'.encode())
+        # A JSON text is a TOML text, but for DEL, which JSON leaves as it is.
+        quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+        write_durably(root / "coterie.toml", f"name = {quoted}\n".encode())
         write_durably(root / "keys" / "groups.key", group_key or secrets.token_bytes(32))
         Identity.create().save(root / "keys" / "identity.pem")
+        Ledger.create(root / "ledger.sqlite")
         return Workspace(root)
 
     @property
@@ -113,6 +125,21 @@ class Workspace:
     def ledger(self) -> Path:
         """The ledger file."""
         return self.root / "ledger.sqlite"
+
+    def approve(self, contract: Contract) -> None:
+        """Write down that the partner's operator approved a contract; studies may read the table through it."""
+        write_durably(self._approval(contract), canonical(dataclasses.asdict(contract)))
+
+    def withdraw(self, contract: Contract) -> None:
+        """Take an approval back, until a table is imported for the contract again."""
+        self._approval(contract).unlink(missing_ok=True)
+
+    def approves(self, contract: Contract) -> bool:
+        """Return whether a contract is approved."""
+        return self._approval(contract).exists()
+
+    def _approval(self, contract: Contract) -> Path:
+        return self.root / "contracts" / f"{contract.digest().removeprefix('sha256:')}.json"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

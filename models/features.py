@@ -8,7 +8,7 @@ privacy budget. Every column becomes a block of the matrix:
     categorical             one indicator per word of the vocabulary
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,6 @@ class Numeric:
         """Columns of the matrix that it takes."""
         return 1
 
-    def titles(self) -> list[str]:
-        """Return a title for each column of the block."""
-        return [self.name]
-
 
 @dataclass(frozen=True)
 class Binned:
@@ -60,11 +56,6 @@ class Binned:
         """Columns of the matrix that it takes."""
         return len(self.edges) + 1
 
-    def titles(self) -> list[str]:
-        """Return a title for each column of the block."""
-        inner = [f"{self.name} {low:g} to {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        return [f"{self.name} below {self.edges[0]:g}", *inner, f"{self.name} from {self.edges[-1]:g}"]
-
 
 @dataclass(frozen=True)
 class Categorical:
@@ -82,10 +73,6 @@ class Categorical:
     def width(self) -> int:
         """Columns of the matrix that it takes."""
         return len(self.values)
-
-    def titles(self) -> list[str]:
-        """Return a title for each column of the block."""
-        return [f"{self.name} = {value}" for value in self.values]
 
 
 Block = Numeric | Binned | Categorical
@@ -149,8 +136,3 @@ def _indicate(part: NDArray[np.float32], block: Binned | Categorical, values: ND
         absent = codes == MISSING
     part[np.flatnonzero(~absent), codes[~absent]] = 1.0
     part[absent] = 1 / block.width
-
-
-def titles(blocks: Sequence[Block]) -> list[str]:
-    """Return a title for each column of the matrix."""
-    return [title for block in blocks for title in block.titles()]

@@ -63,7 +63,7 @@ def _norm_sub(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     falling = np.sort(counts)[::-1]
     shifts = (np.cumsum(falling) - whole) / np.arange(1, len(counts) + 1)
     shift = shifts[np.flatnonzero(falling > shifts)[-1]]
-    return np.maximum(counts - shift, 0.0)
+    return np.asarray(np.maximum(counts - shift, 0.0), dtype=np.float64)
 
 
 def exact_counts(

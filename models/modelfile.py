@@ -63,5 +63,5 @@ def load_model(path: Path) -> ModelFile:
         if head["format"] != _FORMAT:
             raise KeyError(_FORMAT)
         return ModelFile(str(head["family"]), int(head["hidden"]), weights, head["about"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError):
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
         raise ModelFileError(f"{path} is not a model of format {_FORMAT}") from None

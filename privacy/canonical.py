@@ -1,7 +1,7 @@
 """Canonical JSON and digests: one byte string for one meaning.
 
-The form is RFC 8785 (JSON Canonicalization Scheme) restricted to what coterie writes: keys are ASCII, and
-numbers are finite. For those, Python's shortest round-trip `repr` of a float differs from RFC 8785
+The form is RFC 8785 (JSON Canonicalization Scheme) restricted to what coterie writes: numbers
+are finite. For those, Python's shortest round-trip `repr` of a float differs from RFC 8785
 section 3.2.2.3 in notation alone (exponents, and "1.0" for 1), so floats are written as their ECMAScript form.
 """
 
@@ -41,10 +41,11 @@ def _write(value: object) -> str:
     if isinstance(value, float):
         return _float(float(value))
     if isinstance(value, Mapping):
-        # RFC 8785 section 3.2.3 sorts by UTF-16 code units; for ASCII keys that is plain order.
-        if not all(isinstance(key, str) and key.isascii() for key in value):
-            raise TypeError("keys must be ASCII texts")
-        return "{" + ",".join(f"{_write(k)}:{_write(value[k])}" for k in sorted(value)) + "}"
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("keys must be texts")
+        # RFC 8785 section 3.2.3: sorted by UTF-16 code units.
+        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        return "{" + ",".join(f"{_write(key)}:{_write(value[key])}" for key in keys) + "}"
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return "[" + ",".join(_write(item) for item in value) + "]"
     raise TypeError(f"{type(value).__name__} has no canonical form")

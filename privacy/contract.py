@@ -5,12 +5,15 @@ data is seen, so encoding with them costs no privacy budget. The contract is dat
 checks a table against it is `clients/vault.py`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+from coterie.privacy.canonical import digest
 from coterie.privacy.errors import Fault
 from coterie.privacy.schema import integer, number, one_of, text
 
 __all__ = ["Column", "Contract"]
+
+_WIDEST = 5000  # features: what a coordinator may make a partner hold in memory for each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +88,20 @@ class Contract:
     rows_per_customer: int = field(default=1, metadata=integer(1, 256))
     too_many_rows: str = field(default="error", metadata=one_of("error", "sample"))
 
+    def digest(self) -> str:
+        """Return the digest by which a partner approves the contract."""
+        return digest(asdict(self))
+
     def faults(self, place: str) -> list[Fault]:
         """Return everything that is wrong beyond types and ranges."""
         faults = [fault for column in self.columns for fault in column.faults(f"{place}.columns")]
         names = [self.customer, self.label, *(column.name for column in self.columns)]
         if len(set(names)) != len(names):
             faults.append(Fault(f"{place}.columns", "a name is used twice", "give each column its own name"))
+        width = sum(len(column.values) or len(column.edges) + 1 for column in self.columns)
+        if len(self.columns) > 500 or width > _WIDEST:
+            rule = f"must encode to at most {_WIDEST} features from at most 500 columns"
+            faults.append(Fault(f"{place}.columns", rule, "shorten vocabularies or edges"))
         if not self.columns:
             faults.append(Fault(f"{place}.columns", "is empty", "name at least one feature"))
         return faults

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coterie.privacy.errors import Fault, FileFault
 
-__all__ = ["write_durably"]
+__all__ = ["sync_folder", "write_durably"]
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -23,14 +23,19 @@ def write_durably(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise FileFault(
             Fault(str(path), f"cannot be written ({error.strerror})", "free some space or check its rights")
         ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -39,7 +39,9 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the fault as one line."""
-        return f"{self.place}: {self.rule}. Fix: {self.fix}."
+        line = f"{self.place}: {self.rule}. Fix: {self.fix}."
+        # Names may be a peer's words: no terminal escape or line break of theirs is printed or logged.
+        return "".join(character if character.isprintable() else "?" for character in line)
 
 
 class CoterieError(Exception):

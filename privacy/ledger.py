@@ -15,19 +15,31 @@ failure. The format is described in `docs/formats/ledger.md`.
 import contextlib
 import datetime
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from coterie.privacy.canonical import canonical
-from coterie.privacy.errors import BudgetExhausted, Fault, LedgerFault
-from coterie.privacy.events import Event, event_from_dict, event_to_dict
-from coterie.privacy.renyi import Filter, curve, total
+from coterie.privacy.charges import (
+    Charge,
+    Entry,
+    Limit,
+    Reservation,
+    charge_of,
+    refuse_beyond,
+    refuse_beyond_declared,
+    reservation_of,
+    spent_of,
+)
+from coterie.privacy.durable import sync_folder
+from coterie.privacy.errors import Fault, LedgerFault
+from coterie.privacy.events import event_to_dict
+from coterie.privacy.renyi import curve
 
-__all__ = ["Charge", "Entry", "Ledger", "Limit", "Reservation"]
+__all__ = ["Ledger"]
 
 _VERSION = 1
 _SCHEMA = (
@@ -44,114 +56,53 @@ _SCHEMA = (
        BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
 )
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger.
-
-    Args:
-        seq: 1, 2, 3, ...
-        at: When it was written, ISO 8601 in UTC, by the partner's clock.
-        kind: "consent", "refusal", "reserve", "settle" or "lost".
-        body: What happened, as plain JSON values.
-    """
-
-    seq: int
-    at: str
-    kind: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What is to be paid before a release may be made.
-
-    Args:
-        plan: Digest of the plan.
-        purpose: Its purpose.
-        step: Which release of the plan, e.g. "train/3".
-        attempt: 1, or more after a lost attempt.
-        group: Customer group that it touches; groups are disjoint for life.
-        event: What it costs.
-        random: Name of the random source of its noise.
-    """
-
-    plan: str
-    purpose: str
-    step: str
-    attempt: int
-    group: str
-    event: Event
-    random: str
-
-    @property
-    def key(self) -> str:
-        """What makes the charge unique: a release is paid once per plan, step and attempt."""
-        return f"{self.plan}/{self.step}/{self.attempt}"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A budget over all studies, or over those of one purpose.
-
-    Args:
-        budget: The filter.
-        purpose: Only charges of this purpose count; None for all.
-    """
-
-    budget: Filter
-    purpose: str | None = None
-
-    @property
-    def name(self) -> str:
-        """How the limit is called in an error."""
-        return "lifetime budget" if self.purpose is None else f"budget of purpose {self.purpose}"
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """A charge that the ledger holds.
-
-    Args:
-        seq: Its entry.
-        charge: What was charged.
-        settled: Digest of the release that it paid for, or None.
-        lost: Whether a crash left it without a release.
-    """
-
-    seq: int
-    charge: Charge
-    settled: str | None
-    lost: bool
+_FIXES = {
+    "SQLITE_FULL": "free some space",
+    "SQLITE_IOERR_WRITE": "free some space",
+    "SQLITE_BUSY": "wait for the other process that writes it",
+    "SQLITE_CANTOPEN": "check the path and its rights",
+    "SQLITE_READONLY": "check the path and its rights",
+}
 
 
 class Ledger:
     """One open ledger; use as a context manager, under the workspace's lock.
 
+    Opening never makes one: a ledger that has vanished must not be taken for one in which nothing is spent.
+
     Args:
-        path: The SQLite file; made when missing.
+        path: The SQLite file, made by `create`.
         clock: Returns the time in UTC.
 
     Raises:
-        LedgerFault: The file cannot be opened, or is not a ledger of this version.
+        LedgerFault: The file is missing, cannot be opened, or is not a ledger of this version.
     """
 
     def __init__(self, path: Path, clock: Callable[[], datetime.datetime]) -> None:
         self._path = path
         self._clock = clock
-        with self._faults():
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+        if not path.is_file():
+            raise LedgerFault(Fault(str(path), "is missing", "restore it; without it nothing may be released"))
+        with _faults(path):
+            path.chmod(0o600)
+            self._db = _connect(path)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with self._transaction():
-                    for statement in _SCHEMA:
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
-                raise LedgerFault(Fault(str(path), f"has format {version}", f"use a coterie that reads {version}"))
-        path.chmod(0o600)
+        if version == 0:  # an emptied file is not taken for a new ledger: that would give the budget back
+            raise LedgerFault(Fault(str(path), "is not a ledger", "restore it, or give another path"))
+        if version != _VERSION:
+            raise LedgerFault(Fault(str(path), f"has format {version}", f"use a coterie that reads {version}"))
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty ledger, once in the life of a workspace.
+
+        Raises:
+            LedgerFault: There is one already, or it cannot be made.
+        """
+        if path.exists():
+            raise LedgerFault(Fault(str(path), "exists", "a ledger is never begun anew"))
+        with _faults(path):
+            _found(path)
 
     def __enter__(self) -> Self:
         """Return the ledger itself."""
@@ -165,7 +116,7 @@ class Ledger:
 
     def record(self, kind: str, body: Mapping[str, Any]) -> Entry:
         """Append an entry that charges nothing: a "consent" or a "refusal"."""
-        with self._faults(), self._transaction():
+        with _faults(self._path), self._transaction():
             return self._append(kind, body, key=None)
 
     def reserve(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> Reservation:
@@ -197,7 +148,7 @@ class Ledger:
             "curve": list(asked),
             "random": charge.random,
         }
-        with self._faults(), self._transaction():
+        with _faults(self._path), self._transaction():
             self.would_carry(charge, limits, declared=declared)
             entry = self._append("reserve", body, key=charge.key)
         return Reservation(entry.seq, charge, None, lost=False)
@@ -205,15 +156,15 @@ class Ledger:
     def would_carry(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> None:
         """Raise BudgetExhausted where `reserve` would; writes nothing."""
         reservations = self.reservations()
-        _refuse_beyond_declared(charge, [r.charge for r in reservations], declared)
+        refuse_beyond_declared(charge, [r.charge for r in reservations], declared)
         asked = curve([charge.event])
         for limit in limits:
-            _refuse_beyond(limit, charge, asked, _spent(reservations, charge.group, limit.purpose))
+            refuse_beyond(limit, charge, asked, spent_of(reservations, charge.group, limit.purpose))
 
     def settle(self, reservation: Reservation, release: str) -> Entry:
         """Bind a reservation to the digest of the release that it pays for."""
         body = {"reserve": reservation.seq, "release": release}
-        with self._faults(), self._transaction():
+        with _faults(self._path), self._transaction():
             return self._append("settle", body, key=f"settle/{reservation.seq}")
 
     def recover(self) -> tuple[Reservation, ...]:
@@ -222,7 +173,7 @@ class Ledger:
         Returns:
             Those found now.
         """
-        with self._faults(), self._transaction():
+        with _faults(self._path), self._transaction():
             found = tuple(r for r in self.reservations() if r.settled is None and not r.lost)
             for reservation in found:
                 self._append("lost", {"reserve": reservation.seq}, key=f"settle/{reservation.seq}")
@@ -232,17 +183,20 @@ class Ledger:
         """Yield every entry in order.
 
         Raises:
-            LedgerFault: An entry is missing or is not JSON.
+            LedgerFault: An entry is missing or is not a JSON object.
         """
-        with self._faults():
+        with _faults(self._path):
             rows = self._db.execute("SELECT seq, at, kind, body FROM entries ORDER BY seq").fetchall()
         for expected, (seq, at, kind, body) in enumerate(rows, start=1):
             if seq != expected:
                 raise LedgerFault(Fault(f"{self._path} entry {expected}", "is missing", "restore the ledger"))
             try:
-                yield Entry(seq, at, kind, json.loads(body))
+                read = json.loads(body)
             except ValueError:
-                raise LedgerFault(Fault(f"{self._path} entry {seq}", "is not JSON", "restore it")) from None
+                read = None
+            if not isinstance(read, dict):
+                raise LedgerFault(Fault(f"{self._path} entry {seq}", "is not a JSON object", "restore the ledger"))
+            yield Entry(seq, at, kind, read)
 
     def reservations(self) -> tuple[Reservation, ...]:
         """Return every reservation with what became of it."""
@@ -251,20 +205,20 @@ class Ledger:
         lost: set[int] = set()
         for entry in self.entries():
             if entry.kind == "reserve":
-                charges[entry.seq] = _charge(entry)
+                charges[entry.seq] = charge_of(entry)
             elif entry.kind == "settle":
-                settled[int(entry.body["reserve"])] = str(entry.body["release"])
+                settled[reservation_of(entry)] = str(entry.body.get("release"))
             elif entry.kind == "lost":
-                lost.add(int(entry.body["reserve"]))
+                lost.add(reservation_of(entry))
         return tuple(Reservation(seq, c, settled.get(seq), seq in lost) for seq, c in charges.items())
 
     def spent(self, group: str, purpose: str | None = None) -> tuple[float, ...]:
         """Return the Rényi curve of everything reserved for `group`, settled or not."""
-        return _spent(self.reservations(), group, purpose)
+        return spent_of(self.reservations(), group, purpose)
 
     def paid_for(self, release: str) -> bool:
         """Return whether a release with this digest is settled or recorded, and so may leave."""
-        with self._faults():
+        with _faults(self._path):
             found = self._db.execute(
                 "SELECT 1 FROM entries WHERE kind IN ('settle', 'consent', 'refusal') "
                 "AND json_extract(body, '$.release') = ? LIMIT 1",
@@ -290,62 +244,43 @@ class Ledger:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Turn what SQLite says into one clear error."""
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise LedgerFault(Fault(str(self._path), "holds this charge already", "start a new attempt")) from None
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-            fix = "free some space" if code in {"SQLITE_FULL", "SQLITE_IOERR_WRITE"} else "restore the file"
-            raise LedgerFault(Fault(str(self._path), f"cannot be used ({code})", fix)) from None
 
-
-def _refuse_beyond_declared(charge: Charge, earlier: Sequence[Charge], declared: int) -> None:
-    """Keep the study within the composition that it declared before it started."""
-    same = [c for c in earlier if c.plan == charge.plan and c.group == charge.group]
-    if len(same) >= declared or any(c.event != charge.event for c in same):
-        raise BudgetExhausted(
-            Fault(
-                "the study's budget",
-                f"declared {declared} releases on group {charge.group}, {len(same)} are spent: 0 more fit",
-                "plan a new study; spare attempts are declared as training.spare",
-            )
-        )
-
-
-def _refuse_beyond(limit: Limit, charge: Charge, asked: Sequence[float], spent: Sequence[float]) -> None:
-    """Keep every budget across studies."""
-    if not limit.budget.admits(spent, asked):
-        left = max(0.0, limit.budget.epsilon - limit.budget.spent_epsilon(spent))
-        raise BudgetExhausted(
-            Fault(
-                limit.name,
-                f"has epsilon {left:.3g} of {limit.budget.epsilon:.3g} left for group {charge.group}, "
-                f"enough for {limit.budget.runs_left(spent, asked)} more releases like this",
-                "ask for a smaller study, or decide on a larger budget in policy.toml",
-            )
-        )
-
-
-def _spent(reservations: Sequence[Reservation], group: str, purpose: str | None) -> tuple[float, ...]:
-    mine = (r.charge for r in reservations if r.charge.group == group)
-    return total(curve([c.event]) for c in mine if purpose in (None, c.purpose))
-
-
-def _charge(entry: Entry) -> Charge:
-    body = entry.body
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into one clear error."""
     try:
-        return Charge(
-            plan=str(body["plan"]),
-            purpose=str(body["purpose"]),
-            step=str(body["step"]),
-            attempt=int(body["attempt"]),
-            group=str(body["group"]),
-            event=event_from_dict(body["event"]),
-            random=str(body["random"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        raise LedgerFault(Fault(f"entry {entry.seq}", "is not a reservation", "restore the ledger")) from None
+        yield
+    except sqlite3.IntegrityError:
+        raise LedgerFault(Fault(str(path), "holds this charge already", "start a new attempt")) from None
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+        fix = _FIXES.get(code, "restore the file")
+        raise LedgerFault(Fault(str(path), f"cannot be used ({code})", fix)) from None
+    except OSError as error:
+        fault = Fault(str(path), f"cannot be opened ({error.strerror})", "check the path and its rights")
+        raise LedgerFault(fault) from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _found(path: Path) -> None:
+    """Make an empty ledger, whole or not at all, for its owner alone.
+
+    It is made beside its place and then linked there: SQLite's switch to WAL does not wait for another process,
+    and the files that SQLite keeps beside a database take the rights that it has when they are made.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside.unlink(missing_ok=True)
+    os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with contextlib.closing(_connect(beside)) as db:
+        for statement in (*_SCHEMA, f"PRAGMA user_version = {_VERSION}"):
+            db.execute(statement)
+    with contextlib.suppress(FileExistsError):  # another process was faster
+        os.link(beside, path)
+    beside.unlink()
+    sync_folder(path.parent)

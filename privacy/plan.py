@@ -1,8 +1,6 @@
 """The plan: a study as data, agreed on before any partner's table is opened.
 
 Rules this module enforces:
-- one file drives simulation and deployment; `[source]` is read by simulation alone and is not part of
-  what is signed;
 - everything that decides privacy is in the plan: sizes and rates are public constants declared by the
   partners, never counted from their tables (PRIVACY rule 14);
 - `trust`, `threshold` and `colluders` have no default;
@@ -11,17 +9,14 @@ Rules this module enforces:
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from coterie.privacy.canonical import canonical, digest
+from coterie.privacy.canonical import digest
 from coterie.privacy.contract import Contract
-from coterie.privacy.errors import Fault, FileFault, PlanFault
-from coterie.privacy.identity import Identity, verify
-from coterie.privacy.schema import integer, number, one_of, parse, read, text
+from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.schema import integer, number, one_of, parse, text
 
 __all__ = [
     "Cohort",
@@ -30,18 +25,13 @@ __all__ = [
     "Partner",
     "Plan",
     "Privacy",
-    "SignedPlan",
-    "Source",
     "Split",
-    "Study",
     "Training",
     "Tuning",
     "plan_from_dict",
-    "read_study",
-    "sign",
 ]
 
-_DOMAIN = b"coterie/plan/v1\n"
+_MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +82,9 @@ class Training:
 
     rounds: int = field(metadata=integer(1, 1000))
     local_steps: int = field(metadata=integer(1, 10_000))
-    sample_rate: float = field(metadata=number(0, 1, ends="(]"))
+    sample_rate: float = field(metadata=number(1e-6, 1))
     learning_rate: float = field(metadata=number(0, 1000, ends="(]"))
-    clip: float = field(metadata=number(0, 1000, ends="(]"))
+    clip: float = field(metadata=number(1e-6, 1000))
     positive_weight: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
     server: str = field(default="fedavg", metadata=one_of("fedavg", "fedadam"))
     server_learning_rate: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
@@ -133,8 +123,8 @@ class Privacy:
     """
 
     unit: str = field(metadata=one_of("customer of one partner"))
-    epsilon: float = field(metadata=number(0, 100, ends="(]"))
-    delta: float = field(metadata=number(0, 1e-3, ends="(]"))
+    epsilon: float = field(metadata=number(0, 20, ends="(]"))
+    delta: float = field(metadata=number(1e-12, 1e-3))
     trust: str = field(metadata=one_of("local"))
     threshold: int = field(metadata=integer(1, 1000))
     colluders: int = field(metadata=integer(1, 1000))
@@ -234,6 +224,12 @@ class Plan:
             faults.append(Fault(f"{place}: privacy.threshold", "exceeds the roster", "lower it"))
         if not self.privacy.colluders < len(names):
             faults.append(Fault(f"{place}: privacy.colluders", "must be below the roster's size", "lower it"))
+        keys = [partner.key for partner in self.partners if partner.key]
+        if len(set(keys)) != len(keys):
+            faults.append(Fault(f"{place}: partners", "two partners have one key", "give each its own"))
+        if (self.training.rounds + self.training.spare) * self.training.local_steps > _MOST_STEPS:
+            rule = f"rounds times local_steps must be at most {_MOST_STEPS}"
+            faults.append(Fault(f"{place}: training", rule, "ask for fewer steps"))
         rounds = self.metrics.rounds
         ascending = list(rounds) == sorted(set(rounds)) and rounds
         if not ascending or rounds[0] < 1 or rounds[-1] != self.training.rounds:
@@ -249,75 +245,6 @@ class Plan:
             raise FileFault(*faults)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a simulation takes its tables from; a deployment ignores it.
-
-    Args:
-        dataset: Name of a source in `simulations/sources`.
-        fallback: Name of the study to run instead, with a clear word, when the data cannot be had.
-    """
-
-    dataset: str = field(metadata=text(60))
-    fallback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """A study file: a plan and, for simulation, its source."""
-
-    plan: Plan
-    source: Source | None
-
-
-@dataclass(frozen=True)
-class SignedPlan:
-    """A plan with the coordinator's signature on its digest.
-
-    Args:
-        plan: The plan.
-        signature: 64 bytes, Ed25519 (RFC 8032).
-    """
-
-    plan: Plan
-    signature: bytes
-
-    def to_bytes(self) -> bytes:
-        """Return the signed plan as canonical JSON."""
-        return canonical({"format": "coterie/plan/v1", "plan": self.plan.to_dict(), "signature": self.signature.hex()})
-
-    @staticmethod
-    def from_bytes(data: bytes, *, coordinator: str) -> "SignedPlan":
-        """Read and verify a signed plan.
-
-        Args:
-            data: What `to_bytes` wrote.
-            coordinator: The coordinator's public key that the partner pins.
-
-        Raises:
-            PlanFault: Not a signed plan, altered, or signed by another key.
-        """
-        try:
-            table = json.loads(data)
-            if set(table) != {"format", "plan", "signature"} or table["format"] != "coterie/plan/v1":
-                raise ValueError
-            signature = bytes.fromhex(table["signature"])
-            signed = SignedPlan(plan_from_dict(table["plan"]), signature)
-            if signed.to_bytes() != data:  # one plan, one byte string
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise PlanFault(Fault("plan", "is not a signed plan", "ask the coordinator for it again")) from None
-        except FileFault as error:
-            raise PlanFault(*error.faults) from None
-        verify(coordinator, signature, _DOMAIN + signed.plan.digest().encode())
-        return signed
-
-
-def sign(plan: Plan, coordinator: Identity) -> SignedPlan:
-    """Sign a plan as the coordinator."""
-    return SignedPlan(plan, coordinator.sign(_DOMAIN + plan.digest().encode()))
-
-
 def plan_from_dict(table: Mapping[str, Any]) -> Plan:
     """Read a plan that `Plan.to_dict` wrote.
 
@@ -330,23 +257,6 @@ def plan_from_dict(table: Mapping[str, Any]) -> Plan:
     plan = parse(Plan, fields, place="plan")
     plan.check("plan")
     return plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class _StudyFile(Plan):
-    source: Source | None = None
-
-
-def read_study(path: Path) -> Study:
-    """Read a study file.
-
-    Raises:
-        FileFault: The file breaks the schema or a rule of the plan.
-    """
-    whole = read(_StudyFile, path)
-    plan = Plan(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(Plan)})
-    plan.check(str(path))
-    return Study(plan=plan, source=whole.source)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -9,6 +9,7 @@ Rules this module enforces:
 
 import dataclasses
 import datetime
+import math
 import tomllib
 import types
 import typing
@@ -106,7 +107,7 @@ def read(kind: type[T], path: Path) -> T:
         ) from None
     except UnicodeDecodeError:
         raise FileFault(Fault(str(path), "is not UTF-8 text", "save it as UTF-8")) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside bad syntax: endless numbers and nesting
         line = getattr(error, "lineno", None)
         where = f" at line {line}" if line else ""
         raise FileFault(Fault(str(path), f"is not valid TOML{where}", "correct the syntax")) from None
@@ -170,7 +171,7 @@ def _value(  # noqa: PLR0911 - one arm per kind of value
         inner = typing.get_args(hint)[1]
         return {str(k): _value(inner, v, f"{where}.{k}", rule, faults) for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.nan  # beyond every range
     if type(value) is not hint:
         faults.append(Fault(where, f"must be {_KIND.get(hint, 'of another type')}", "correct its type"))
         return None

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from coterie.privacy.accountant import ADD_REMOVE, REPLACE_ONE, UNIT, Guarantee, guarantee
+from coterie.privacy.accountant import REPLACE_ONE, UNIT, Guarantee, epsilon, guarantee
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms
 from coterie.privacy.plan import Plan
 
@@ -15,6 +15,7 @@ NOT_COVERED: tuple[str, ...] = (
     "What the model teaches about people in general: a true pattern is learnt whether or not one customer is in.",
     "Attacks on a partner's own systems: the local administrator is trusted, and rows are not yet sealed at rest.",
     "The order of magnitude of its customers that each partner declared as public in the plan.",
+    "How long a partner takes to answer, which grows with its table.",
     "The exact shape of floating-point noise in model updates; histograms use exact discrete noise.",
 )
 
@@ -52,33 +53,40 @@ def statement(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") 
         "words": _words(plan, worst),
         "not_covered": list(NOT_COVERED),
         "multiplicity": [
-            {"partners": k, "epsilon": _finite(_worst(plan, mechanisms, random_source, copies=k))}
+            {"partners": k, "epsilon": _finite(_several(plan, mechanisms, k, random_source))}
             for k in range(1, len(plan.partners) + 1)
         ],
-        "replace_one": _finite(_worst(plan, mechanisms, random_source, relation=REPLACE_ONE)),
+        "replace_one": _finite(_replaced(plan, mechanisms, random_source)),
     }
 
 
-def _bound(
-    plan: Plan, mechanisms: Mechanisms, group: str, *, relation: str = ADD_REMOVE, copies: int = 1, random_source: str
-) -> Guarantee:
+def _bound(plan: Plan, mechanisms: Mechanisms, group: str, *, random_source: str) -> Guarantee:
     return guarantee(
         mechanisms.events(group),
         plan.privacy.delta,
         trust=plan.privacy.trust,
-        relation=relation,
-        copies=copies,
         random_source=random_source,
     )
 
 
-def _worst(
-    plan: Plan, mechanisms: Mechanisms, random_source: str, *, relation: str = ADD_REMOVE, copies: int = 1
-) -> float:
-    return max(
-        _bound(plan, mechanisms, group, relation=relation, copies=copies, random_source=random_source).epsilon
-        for group in (TRAINING, HOLDOUT)
-    )
+def _several(plan: Plan, mechanisms: Mechanisms, partners: int, random_source: str) -> float:
+    """Return the worst epsilon of a person at k partners: held out at any number of them, trained on at the others."""
+    if random_source != "os":
+        return math.inf
+    training, holdout = mechanisms.events(TRAINING), mechanisms.events(HOLDOUT)
+    mixtures = (training * trained + holdout * (partners - trained) for trained in range(partners + 1))
+    return max(epsilon(mixture, plan.privacy.delta) for mixture in mixtures)
+
+
+def _replaced(plan: Plan, mechanisms: Mechanisms, random_source: str) -> float:
+    """Return the worst epsilon when one customer is replaced by another, of the same group or the other."""
+    if random_source != "os":
+        return math.inf
+    delta = plan.privacy.delta
+    within = [epsilon(mechanisms.events(group), delta, relation=REPLACE_ONE) for group in (TRAINING, HOLDOUT)]
+    # Across groups it leaves one and enters the other: an add and a remove, which compose.
+    across = epsilon((*mechanisms.events(TRAINING), *mechanisms.events(HOLDOUT)), delta)
+    return max(*within, across)
 
 
 def _described(mechanisms: Mechanisms, group: str) -> str:

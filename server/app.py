@@ -6,7 +6,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.plan import SignedPlan
+from coterie.privacy.signed import SignedPlan
 from coterie.server.coordinator import Patience, Seen, run_study
 from coterie.server.registry import Progress, Registry
 

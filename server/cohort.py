@@ -53,7 +53,7 @@ def admit(plan: Plan, consents: Mapping[int, ConsentGiven]) -> tuple[Cohort, tup
         try:
             verify(entry.key, given.signature, consent_message(given.plan, given.partner))
         except PlanFault as error:
-            faults.extend(error.faults)
+            faults.extend(Fault(f"node {node}", fault.rule, fault.fix) for fault in error.faults)
             continue
         nodes[given.partner] = node
     return Cohort(nodes), tuple(faults)

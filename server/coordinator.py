@@ -19,8 +19,8 @@ from coterie.models import propensity
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import CoterieError, Fault
-from coterie.privacy.plan import SignedPlan
 from coterie.privacy.release import CODES, ConsentGiven, Refused
+from coterie.privacy.signed import SignedPlan
 from coterie.server.aggregate import AdamState
 from coterie.server.cohort import Cohort, admit
 from coterie.server.exchange import exchange
@@ -77,12 +77,14 @@ class _Conduct:
 
     def consents(self, expected: int) -> Cohort:
         """Propose the plan to every node and bind those that consent."""
+        nodes = self._nodes(expected)
         messages = [
-            Message(encode_plan(self.signed.to_bytes()), dst_node_id=node, message_type=PROPOSE)
-            for node in self._nodes(expected)
+            Message(encode_plan(self.signed.to_bytes()), dst_node_id=node, message_type=PROPOSE) for node in nodes
         ]
         given: dict[int, ConsentGiven] = {}
+        silent = set(nodes)
         for node, reply in self._exchange(messages):
+            silent.discard(node)
             if reply.has_error():
                 self.refusals.append(Refusal(f"node {node}", "consent", 0, _code(reply)))
                 continue
@@ -97,6 +99,7 @@ class _Conduct:
                 known = (code for code in release.codes if code in CODES)
                 self.refusals.extend(Refusal(f"node {node}", "consent", 0, code) for code in known)
             self.show(Seen("reply", 0, f"node {node}", "consent"))
+        self.refusals.extend(Refusal(f"node {node}", "consent", 0, "silent") for node in sorted(silent))
         cohort, faults = admit(self.plan, given)
         self.refusals.extend(Refusal(f.place, "consent", 0, "rejected", f.rule) for f in faults)
         return cohort
@@ -112,7 +115,10 @@ class _Conduct:
             for node, reply in self._exchange(asking):
                 partner = strategy.cohort.partner_of(node)
                 silent.discard(partner)
-                if not reply.has_error():
+                if not reply.has_error() and reply.metadata.src_node_id != node:
+                    # The strategy goes by the source: one partner may not speak in another's name.
+                    self.refusals.append(Refusal(partner, kind, round_, "rejected", "answered as another node"))
+                elif not reply.has_error():
                     replies.append(reply)
                     self.show(Seen("reply", round_, partner, kind))
                 elif _code(reply) == "lost" and attempts[partner] <= self.plan.training.spare:

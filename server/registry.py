@@ -110,22 +110,27 @@ class Registry:
         if not self._path.exists():
             return None
         try:
-            with safe_open(self._path, framework="np") as stored:
-                head = json.loads(stored.metadata()["progress"])
-                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-            refusals = tuple(Refusal(**refusal) for refusal in head["refusals"])
-            histograms = {
-                int(r): {p: np.array(h, dtype=np.int64) for p, h in by.items()} for r, by in head["histograms"].items()
-            }
-        except (SafetensorError, KeyError, TypeError, ValueError):
+            progress = self._stored()
+        except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
             raise FileFault(Fault(str(self._path), "is damaged", "start the study anew")) from None
-        if head["plan"] != plan:
+        if progress.plan != plan:
             raise FileFault(Fault(str(self._path), "belongs to another plan", "choose another folder"))
+        return progress
+
+    def _stored(self) -> Progress:
+        with safe_open(self._path, framework="np") as stored:
+            head = json.loads(stored.metadata()["progress"])
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+        refusals = tuple(Refusal(**refusal) for refusal in head["refusals"])
+        histograms = {
+            int(r): {p: np.array(h, dtype=np.int64) for p, h in by.items()} for r, by in head["histograms"].items()
+        }
         count = len(arrays) // 3
         weights, first, second = (
             tuple(arrays[f"{name}.{i}"] for i in range(count)) for name in ("weights", "first", "second")
         )
-        return Progress(plan, int(head["round"]), weights, AdamState(first, second), histograms, refusals)
+        adam = AdamState(first, second)
+        return Progress(str(head["plan"]), int(head["round"]), weights, adam, histograms, refusals)
 
 
 def with_refusals(progress: Progress, refusals: tuple[Refusal, ...]) -> Progress:

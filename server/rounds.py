@@ -1,8 +1,8 @@
 """The life of a study as a table: what state follows what happening. Nothing here talks to anyone.
 
 PROPOSED ──consents──▶ CONSENTED ──tasks sent──▶ TRAINING ──updates──▶ AGGREGATED ──stored──▶ PUBLISHED
-│                                              │  ▲                                          │  │
-└──too few──▶ ABORTED ◀──too few───────────────┘  └───────────────tasks sent────────────────┘  └─last─▶ FINISHED
+│                                                 │  ▲                                         │  │
+└──too few──▶ ABORTED ◀──too few──────────────────┘  └─────────────────tasks sent──────────────┘  └─last─▶ FINISHED
 """
 
 from enum import Enum

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from coterie.clients.app import client_app
 from coterie.models.propensity import Weights
-from coterie.privacy.plan import Plan, SignedPlan
+from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import RandomSource
+from coterie.privacy.signed import SignedPlan
 from coterie.server.app import server_app
 from coterie.server.coordinator import Patience, Seen
 from coterie.server.registry import Progress, Registry

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet
 from flwr.app import Context
 
+from coterie.clients.intake import take_in
 from coterie.clients.workspace import Workspace
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.identity import Identity
-from coterie.privacy.plan import Plan, SignedPlan, sign
+from coterie.privacy.plan import Plan
+from coterie.privacy.signed import SignedPlan, sign
 
 __all__ = ["folder_of", "partner_folders", "provision", "workspace_of"]
 
@@ -52,8 +54,10 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
     for partner in plan.partners:
         folder = root / "partners" / folder_of(partner.name)
         workspace = _workspace(folder, partner.name, group_key)
-        pa.parquet.write_table(tables[partner.name], workspace.table, compression="zstd")
-        workspace.table.chmod(0o600)
+        source = folder / "vault" / "source.parquet"
+        pa.parquet.write_table(tables[partner.name], source, compression="zstd")
+        take_in(folder, source, plan.contract)
+        source.unlink()
         write_durably(workspace.policy, _policy(plan, identity.public).encode())
         keyed.append(dataclasses.replace(partner, key=workspace.identity.public))
     signed = sign(dataclasses.replace(plan, partners=tuple(keyed)), identity)
@@ -62,8 +66,9 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
 
 
 def folder_of(name: str) -> str:
-    """Return a partner's name as the name of its folder."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "partner"
+    """Return a partner's name as the name of its folder; different names have different folders."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "partner"
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def partner_folders(root: Path, plan: Plan) -> list[Path]:
@@ -87,6 +92,8 @@ def _policy(plan: Plan, coordinator: str) -> str:
     special = ", ".join(_quoted(column.name) for column in plan.contract.columns if column.sensitivity == "special")
     return f"""# The rules of a simulated partner: they permit this study, and five or so like it over a life.
 coordinator = {_quoted(coordinator)}
+customer = {_quoted(plan.contract.customer)}
+labels = [{_quoted(plan.contract.label)}]
 purposes = [{_quoted(plan.purpose)}]
 columns = [{columns}]
 special = [{special}]

@@ -12,15 +12,16 @@ from coterie.clients.workspace import Workspace
 from coterie.models import metrics
 from coterie.privacy.accountant import epsilon
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.charges import Reservation
 from coterie.privacy.events import Event
-from coterie.privacy.ledger import Ledger, Reservation
+from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
 from coterie.privacy.renyi import Filter, curve, total
 from coterie.server.registry import Progress
 from coterie.simulations.federation import Outcome
 from coterie.simulations.trial import MODELS
 
-__all__ = ["budget", "released", "simulated", "study_facts"]
+__all__ = ["budget", "released", "simulated", "spread", "study_facts", "verdict"]
 
 
 def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:

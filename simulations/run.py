@@ -28,15 +28,16 @@ from coterie.privacy.calibration import calibrate
 from coterie.privacy.canonical import canonical
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
-from coterie.privacy.plan import Plan, Source, read_study
+from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import OsSource, RandomSource
 from coterie.privacy.statement import statement
+from coterie.privacy.study import Source, read_study
 from coterie.server.coordinator import Seen
 from coterie.simulations import results, sources
 from coterie.simulations.report import render
 from coterie.simulations.trial import Trial, run_trial
 
-__all__ = ["Settings", "load_settings", "run_simulation", "save_settings"]
+__all__ = ["Settings", "load_settings", "run_simulation", "save_settings", "study_of"]
 
 _PACKAGES = ("coterie", "flwr", "opacus", "torch", "dp-accounting", "numpy", "cryptography")
 

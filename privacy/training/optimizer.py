@@ -1,4 +1,4 @@
-"""Opacus' optimiser with noise from a cryptographic stream."""
+"""Opacus' optimiser with noise from a cryptographic stream, and sums that keep the clip exactly."""
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -10,12 +10,14 @@ __all__ = ["SecretNoiseOptimizer"]
 
 # Opacus ships no types.
 class SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
-    """A `DPOptimizer` that clips as Opacus does and draws its noise from a `Stream`.
+    """A `DPOptimizer` that sums in float64 and draws its noise from a `Stream`.
 
     Guarantees:
         A step releases the sum of per-customer gradients, each of L2 norm at most `max_grad_norm`, plus
-        N(0, (noise_multiplier * max_grad_norm)**2) in every coordinate, divided by a public constant. Sum and
-        noise are added in float64 and rounded once to float32.
+        N(0, (noise_multiplier * max_grad_norm)**2) in every coordinate, divided by a public constant. A customer
+        whose gradient is not finite contributes nothing, so that no choice of weights turns one customer's
+        presence into a sum that is not a number. Clipping, sum and noise are float64, rounded once to float32:
+        in float32 the rounding of a sum over millions of customers can exceed the clip.
 
     Leaks:
         Floating-point noise is not exactly Gaussian (Mironov 2012); the rounding after addition narrows, and
@@ -26,12 +28,25 @@ class SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
         """Draw noise from `stream` until told otherwise."""
         self._stream = stream
 
+    def clip_and_accumulate(self) -> None:
+        """Set each parameter's `summed_grad` to the sum of clipped per-customer gradients, in float64."""
+        gradients = [sample.double() for sample in self.grad_samples]  # each (customers, *shape)
+        squares = [gradient.flatten(start_dim=1).square().sum(dim=1) for gradient in gradients]
+        norms = torch.stack(squares).sum(dim=0).sqrt()  # (customers,)
+        finite = torch.isfinite(norms)
+        factors = torch.where(finite, (self.max_grad_norm / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0)
+        for parameter, gradient in zip(self.params, gradients, strict=True):
+            # Zero times a number that is not finite is not zero: such customers are taken out first.
+            kept = gradient if bool(finite.all()) else gradient[finite]
+            factor = factors if bool(finite.all()) else factors[finite]
+            parameter.summed_grad = torch.einsum("i,i...->...", factor, kept)
+
     def add_noise(self) -> None:
         """Set each parameter's gradient to its clipped sum plus noise, once per step."""
         scale = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
             summed = parameter.summed_grad
             noise = torch.from_numpy(self._stream.normals(summed.numel())).view_as(summed)
-            parameter.grad = (summed.double() + scale * noise).to(parameter.dtype).view_as(parameter)
+            parameter.grad = (summed + scale * noise).to(parameter.dtype).view_as(parameter)
             # A sum that has been released must not meet fresh noise: averaging would undo it.
             parameter.summed_grad = None

@@ -9,6 +9,7 @@ the data (opacus #571, #819); the engine is not rebuilt every round (#688); rare
 loss, before clipping, so that Poisson sampling stays what it is (#600); an empty sample takes a step of noise.
 """
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from coterie.privacy.training.customers import Batch, Customers
 from coterie.privacy.training.optimizer import SecretNoiseOptimizer
 
 __all__ = ["Trainer", "TrainerSettings"]
+
+MOST = 1e6  # greatest change of one weight that is released
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +56,16 @@ class Trainer:
     """A model and Opacus' engine around it, for any partner's data and any round.
 
     Args:
-        module: Maps features to logits of shape (..., 1); its parameters are overwritten by every `train`.
+        module: Maps features to logits of shape (..., 1); a copy of it is trained.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._build()
+
+    def _build(self) -> None:
         # "sum" keeps each customer's gradient as it is, whatever the size of the sample.
-        self._model = GradSampleModule(module, loss_reduction="sum")
+        self._model = GradSampleModule(copy.deepcopy(self._module), loss_reduction="sum")
         self._optimizer = SecretNoiseOptimizer(
             torch.optim.SGD(self._model.parameters(), lr=1.0),
             noise_multiplier=0.0,
@@ -92,18 +99,26 @@ class Trainer:
         """
         self._load(weights)
         self._configure(settings, stream)
-        with warnings.catch_warnings():
-            # Opacus hooks modules whose inputs need no gradient; torch wonders why, each time.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            for _ in range(steps):
-                # Poisson sampling: each customer by an independent coin, as the accountant assumes.
-                chosen = np.flatnonzero(stream.uniforms(len(customers)) < settings.sample_rate)
-                batch = customers.batch(chosen)
-                self._optimizer.zero_grad(set_to_none=True)
-                self._losses(batch, settings.positive_weight).sum().backward()  # type: ignore[no-untyped-call]
-                self._optimizer.step()
+        try:
+            with warnings.catch_warnings():
+                # Opacus hooks modules whose inputs need no gradient; torch wonders why, each time.
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                for _ in range(steps):
+                    self._step(customers, settings, stream)
+        except BaseException:
+            # Opacus keeps what a broken step left in its modules: the next round must not meet it.
+            self._build()
+            raise
         event = PoissonGaussian(settings.noise_multiplier, settings.sample_rate, steps)
         return self._difference(weights), event
+
+    def _step(self, customers: Customers, settings: TrainerSettings, stream: Stream) -> None:
+        # Poisson sampling: each customer by an independent coin, as the accountant assumes.
+        chosen = np.flatnonzero(stream.uniforms(len(customers)) < settings.sample_rate)
+        batch = customers.batch(chosen)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._losses(batch, settings.positive_weight).sum().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
 
     def _losses(self, batch: Batch, positive_weight: float) -> torch.Tensor:
         """Return one loss per customer: the weighted mean over its rows, shape (customers,)."""
@@ -125,5 +140,7 @@ class Trainer:
         self._optimizer.use(stream)
 
     def _difference(self, weights: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        """Return new weights minus old, held to finite numbers: a release never fails for what noise did."""
         pairs = zip(self._model.parameters(), weights, strict=True)
-        return tuple(p.detach().numpy() - np.asarray(w, dtype=np.float32) for p, w in pairs)
+        changes = (p.detach().numpy() - np.asarray(w, dtype=np.float32) for p, w in pairs)
+        return tuple(np.clip(np.nan_to_num(c, nan=0.0), -MOST, MOST).astype(np.float32) for c in changes)

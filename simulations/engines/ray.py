@@ -11,7 +11,7 @@ from flwr.serverapp import ServerApp
 
 from coterie.privacy.errors import CoterieError, Fault
 
-__all__ = ["EngineMissing", "run_ray"]
+__all__ = ["EngineMissing", "node_configs", "run_ray"]
 
 
 class EngineMissing(CoterieError):

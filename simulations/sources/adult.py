@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from coterie.simulations.sources.packages import PackageFile
 from coterie.simulations.sources.tables import by_partner
 
-__all__ = ["FILES", "PARTNERS", "load"]
+__all__ = ["FILES", "PARTNERS", "load", "tables"]
 
 FILES: Final = (
     PackageFile(

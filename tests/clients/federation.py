@@ -29,8 +29,9 @@ from coterie.privacy.calibration import calibrate
 from coterie.privacy.contract import Column, Contract
 from coterie.privacy.identity import Identity
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import Cohort, Metrics, Model, Partner, Plan, Privacy, SignedPlan, Training, sign
+from coterie.privacy.plan import Cohort, Metrics, Model, Partner, Plan, Privacy, Training
 from coterie.privacy.randomness import SeededSource
+from coterie.privacy.signed import SignedPlan, sign
 from coterie.server.coordinator import Patience, run_study
 from coterie.server.registry import Registry
 from coterie.simulations.engines.local import LocalGrid
@@ -213,8 +214,11 @@ class Federation:
         path.write_text("\n".join(lines), encoding="utf-8")
 
     def sign(self, **changes) -> SignedPlan:
-        """Another plan of the same coordinator, among the same partners."""
-        return sign(changed(self.plan, **changes), self.coordinator)
+        """Another plan of the same coordinator, among the same partners, its contract approved by all of them."""
+        plan = changed(self.plan, **changes)
+        for folder in self.folders.values():
+            Workspace(folder).approve(plan.contract)
+        return sign(plan, self.coordinator)
 
     # --- the whole federation, through Flower's messages ---------------------------------------------------
 
@@ -258,14 +262,15 @@ class Clients:
         return app(message, context)
 
 
-def altered(app, change: Callable[[Message], Message | None], kinds: tuple[str, ...] = ("train",)):
-    """An app whose replies are changed behind its door."""
+def altered(app, change: Callable[[Message], object], kinds: tuple[str, ...] = ("train",)):
+    """An app whose replies are changed behind its door: `change` returns a message, or what one is made of."""
 
     def client(message, context):
         reply = app(message, context)
-        if message.metadata.message_type in kinds:
-            return change(reply) or reply
-        return reply
+        if message.metadata.message_type not in kinds:
+            return reply
+        other = change(reply)
+        return other if isinstance(other, Message) else Message(other, reply_to=message)
 
     return client
 

@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from coterie.privacy.plan import read_study
+from coterie.privacy.study import read_study
 
 STUDY = """
 name = "spring"

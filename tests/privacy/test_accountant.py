@@ -32,7 +32,7 @@ SUBSAMPLED = [  # (rate, noise multiplier, steps, delta)
 def solved(delta_of, delta):
     """Return the least epsilon with delta_of(epsilon) <= delta, by bisection."""
     low, high = 0.0, 200.0
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
         low, high = (low, middle) if delta_of(middle) <= delta else (middle, high)
     return high
@@ -63,7 +63,7 @@ def convolved_epsilon(sigma, count, delta):
     The loss log P(x)/P(x-1) is (1 - 2x) / (2 sigma^2), so that of several draws depends on their sum alone.
     """
     reach = math.ceil(14 * sigma) + 4
-    x, one = discrete_pmf(sigma, reach)
+    _, one = discrete_pmf(sigma, reach)
     summed = np.array([1.0])
     for _ in range(count):
         summed = np.convolve(summed, one)
@@ -94,9 +94,9 @@ def test_epsilon_never_exceeds_what_renyi_accounting_proves(rate, noise, steps, 
 
 
 @pytest.mark.parametrize("relation", [ADD_REMOVE, REPLACE_ONE])
-@pytest.mark.parametrize(("rate", "noise"), [(0.25, 1.0), (0.05, 0.7), (0.5, 3.0)])
+@pytest.mark.parametrize(("rate", "noise"), [(0.25, 1.0), (0.5, 3.0)])
 def test_one_subsampled_step_agrees_with_numerical_integration(rate, noise, relation):
-    x = np.linspace(-15 * noise, 15 * noise, 150_001)
+    x = np.linspace(-15 * noise, 15 * noise, 40_001)
     at = {shift: norm.pdf(x, shift, noise) for shift in (-1, 0, 1)}
     mixed = {shift: (1 - rate) * at[0] + rate * at[shift] for shift in (-1, 1)}
     pairs = [(mixed[1], at[0]), (at[0], mixed[1])] if relation == ADD_REMOVE else [(mixed[1], mixed[-1])]

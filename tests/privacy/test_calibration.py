@@ -12,7 +12,13 @@ from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.errors import PlanFault
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 
-GRID = [(eps, rate) for eps in (0.1, 0.5, 1.0, 8.0) for rate in (0.01, 0.25, 1.0)]
+GRID = [
+    *((0.1, rate) for rate in (0.01, 1.0)),
+    (0.5, 0.1),
+    *((1.0, rate) for rate in (0.02, 0.25, 1.0)),
+    (8.0, 1.0),
+    *(pytest.param(8.0, rate, marks=pytest.mark.slow) for rate in (0.01, 0.1)),
+]
 
 
 def varied(plan, *, training=None, **privacy):
@@ -82,7 +88,7 @@ def test_each_group_spends_its_share_of_epsilon_and_no_more(plan):
         assert 0.97 * share < spent <= share
 
 
-@pytest.mark.parametrize("delta", [1e-9, 1e-7, 1e-4])
+@pytest.mark.parametrize("delta", [1e-9, 1e-4])
 def test_the_budget_is_kept_at_the_plans_own_delta(plan, delta):
     mechanisms = calibrate(varied(plan, delta=delta))
     for group in (TRAINING, HOLDOUT):
@@ -91,7 +97,7 @@ def test_the_budget_is_kept_at_the_plans_own_delta(plan, delta):
 
 def test_an_epsilon_that_no_noise_keeps_is_a_fault_with_a_fix(plan):
     with pytest.raises(PlanFault) as caught:
-        calibrate(varied(plan, epsilon=1e-9))
+        calibrate(varied(plan, epsilon=1e-3))
     (fault,) = caught.value.faults
     assert fault.place == "plan.privacy.epsilon"
     assert "too small" in fault.rule

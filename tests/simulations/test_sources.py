@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from coterie.privacy.errors import CoterieError, FileFault
-from coterie.privacy.plan import read_study
+from coterie.privacy.study import read_study
 from coterie.simulations import sources, studies
 from coterie.simulations.sources import (
     SourceFault,

@@ -1,0 +1,101 @@
+"""What was agreed: the plan behind a task, as it was consented to and as the policy of today still permits it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from coterie.clients.consent import Standing, codes, objections
+from coterie.clients.policy import Policy, read_policy
+from coterie.clients.refusals import Notes, TaskRefused, refused
+from coterie.clients.task import Task, weight_shapes
+from coterie.privacy.errors import CoterieError
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian, event_from_dict
+from coterie.privacy.ledger import Ledger
+from coterie.privacy.plan import Plan
+from coterie.privacy.signed import SignedPlan
+
+__all__ = ["MOST_WEIGHT", "Agreed", "agreed_plan", "check_task"]
+
+MOST_WEIGHT = 1e6  # beyond it no model is sound, and float32 gradients need not be finite
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A plan that was consented to, with today's policy and the mechanisms declared then.
+
+    Args:
+        plan: The plan.
+        policy: The policy as it is now.
+        update: Event of one model update.
+        updates: How many the study may charge.
+        histogram: Event of one score histogram.
+        histograms: How many the study may charge.
+    """
+
+    plan: Plan
+    policy: Policy
+    update: PoissonGaussian
+    updates: int
+    histogram: DiscreteGaussian
+    histograms: int
+
+
+def agreed_plan(digest: str, stored: tuple[Path, Path], *, ledger: Ledger, standing: Standing, notes: Notes) -> Agreed:
+    """Find the plan of a task and hold it against the policy of today: what is withdrawn is not done.
+
+    Args:
+        digest: The plan that the task names.
+        stored: The signed plan's file and the policy's.
+        ledger: Where the consent is.
+        standing: Who and when the partner is.
+        notes: Where refusals are written for the operator.
+
+    Raises:
+        TaskRefused: It was never consented to, has expired, or is not permitted any more.
+    """
+    body = next((e.body for e in ledger.entries() if e.kind == "consent" and e.body["plan"] == digest), None)
+    if body is None:
+        raise refused("no-consent", "the task's plan", "was never consented to", "propose it first")
+    plan_file, policy_file = stored
+    try:
+        policy = read_policy(policy_file)
+        plan = SignedPlan.from_bytes(plan_file.read_bytes(), coordinator=policy.coordinator).plan
+    except (OSError, CoterieError) as error:
+        faults = error.faults if isinstance(error, CoterieError) else ()
+        raise TaskRefused("no-consent", *faults) from None
+    if plan.digest() != digest:
+        raise refused("no-consent", "the stored plan", "is not the task's", "propose it again")
+    if standing.today > plan.expires:
+        raise refused("expired", "plan.expires", "lies in the past", "ask for a new plan")
+    _still_permitted(plan, policy, standing, notes)
+    update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
+    if not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
+        raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
+    return Agreed(plan, policy, update, int(body["updates"]), histogram, int(body["histograms"]))
+
+
+def check_task(task: Task, plan: Plan) -> None:
+    """Hold a task against its plan; nothing here depends on data.
+
+    Raises:
+        TaskRefused: Its round, attempt or weights are not the plan's.
+    """
+    right = (
+        1 <= task.round <= plan.training.rounds
+        and 1 <= task.attempt <= 1 + plan.training.spare
+        and tuple(array.shape for array in task.weights) == weight_shapes(plan)
+        and all(array.dtype == np.float32 and bool((np.abs(array) <= MOST_WEIGHT).all()) for array in task.weights)
+    )
+    if not right:
+        raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
+
+
+def _still_permitted(plan: Plan, policy: Policy, standing: Standing, notes: Notes) -> None:
+    reasons = objections(plan, policy, standing)
+    if reasons:
+        faults = tuple(reason.fault for reason in reasons)
+        notes.write("refusals.log", faults)
+        # An approval that a broken table took back says no more than it said the first time.
+        code = "unavailable" if codes(reasons) == ("contract",) else "no-consent"
+        raise TaskRefused(code, *faults)

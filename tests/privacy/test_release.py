@@ -1,0 +1,140 @@
+"""Releases: digests that cover every field, words that are free of data, and what each kind leaks."""
+
+import dataclasses
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.release import (
+    CODES,
+    KINDS,
+    ConsentGiven,
+    ModelUpdate,
+    Refused,
+    ScoreHistogram,
+    release_digest,
+    weights_digest,
+)
+
+STEP = {"plan": "sha256:p", "partner": "books", "step": "train/1", "attempt": 1, "model": "sha256:m"}
+WEIGHTS = (np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, dtype=np.float32))
+COUNTS = (np.arange(8, dtype=np.int64).reshape(2, 4),)
+
+RELEASES = [
+    ConsentGiven("sha256:p", "books", bytes(64)),
+    Refused("sha256:p", ("budget", "trust")),
+    ModelUpdate(**STEP, event=PoissonGaussian(1.0, 0.5, 2), arrays=WEIGHTS),
+    ScoreHistogram(**STEP, event=DiscreteGaussian(5.0, 1), arrays=COUNTS),
+]
+
+
+def other(value):
+    """Return something else of the same type."""
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:]
+    if isinstance(value, str):
+        return value + "x"
+    return value + 1 if isinstance(value, int) else ("cohort",)
+
+
+def kind_of(release):
+    return type(release).__name__
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=kind_of)
+def test_every_field_of_a_release_is_in_its_digest(release):
+    # What it costs is bound by the ledger's charge; arrays are looked at below.
+    fields = [f.name for f in dataclasses.fields(release) if f.name not in {"event", "arrays"}]
+    assert fields
+    digests = {release_digest(release)}
+    for name in fields:
+        digests.add(release_digest(dataclasses.replace(release, **{name: other(getattr(release, name))})))
+    assert len(digests) == len(fields) + 1
+
+
+@pytest.mark.parametrize("release", RELEASES[2:], ids=kind_of)
+def test_every_element_of_every_array_is_in_the_digest(release):
+    digests = {release_digest(release)}
+    for index, array in enumerate(release.arrays):
+        for place in np.ndindex(array.shape):
+            changed = [one.copy() for one in release.arrays]
+            changed[index][place] += 1
+            digests.add(release_digest(dataclasses.replace(release, arrays=tuple(changed))))
+    assert len(digests) == sum(array.size for array in release.arrays) + 1
+
+
+@pytest.mark.parametrize("release", RELEASES[2:], ids=kind_of)
+def test_shape_type_order_and_number_of_arrays_are_in_the_digest(release):
+    first, *rest = release.arrays
+    variants = [
+        release.arrays,
+        (first.ravel(), *rest),
+        (first.T.copy(), *rest),
+        (first.view(np.uint32 if first.itemsize == 4 else np.uint64), *rest),
+        (*release.arrays, np.zeros(0, dtype=first.dtype)),
+        (*rest, first, first),
+        (),
+    ]
+    digests = {release_digest(dataclasses.replace(release, arrays=variant)) for variant in variants}
+    assert len(digests) == len(variants)
+
+
+def test_bytes_cannot_move_from_one_array_to_the_next():
+    joined = np.arange(4, dtype=np.float32)
+    cuts = {release_digest(dataclasses.replace(RELEASES[2], arrays=(joined[:cut], joined[cut:]))) for cut in range(5)}
+    assert len(cuts) == 5
+
+
+def test_how_an_array_lies_in_memory_is_not_in_the_digest():
+    one = dataclasses.replace(RELEASES[3], arrays=(np.asfortranarray(COUNTS[0]),))
+    assert release_digest(one) == release_digest(RELEASES[3])
+
+
+def test_kinds_with_equal_fields_have_different_digests():
+    update = ModelUpdate(**STEP, event=PoissonGaussian(1.0, 0.5, 2), arrays=COUNTS)
+    histogram = ScoreHistogram(**STEP, event=DiscreteGaussian(5.0, 1), arrays=COUNTS)
+    assert release_digest(update) != release_digest(histogram)
+    for release in RELEASES:
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", release_digest(release))
+
+
+def test_weights_are_named_by_values_shapes_and_order():
+    variants = [
+        WEIGHTS,
+        WEIGHTS[::-1],
+        WEIGHTS[:1],
+        (WEIGHTS[0].ravel(), WEIGHTS[1]),
+        (WEIGHTS[0], WEIGHTS[1] * np.float32(1 + 1e-6)),
+        (np.concatenate([WEIGHTS[0].ravel(), WEIGHTS[1]]),),
+    ]
+    assert len({weights_digest(variant) for variant in variants}) == len(variants)
+    assert weights_digest(tuple(np.asfortranarray(array) for array in WEIGHTS)) == weights_digest(WEIGHTS)
+
+
+# --- what leaves ----------------------------------------------------------------------------------------
+
+
+def test_every_kind_says_what_it_leaks_and_has_an_event():
+    assert set(KINDS.values()) == {type(release) for release in RELEASES}
+    for name, kind in KINDS.items():
+        assert kind.kind == name
+        assert "Leaks:" in inspect.getdoc(kind)
+    assert [type(release.event) for release in RELEASES] == [Nothing, Nothing, PoissonGaussian, DiscreteGaussian]
+
+
+def test_headers_hold_plain_values_and_no_size_of_a_table():
+    for release in RELEASES:
+        assert all(isinstance(value, str | int | list) for value in release.header.values())
+        assert not {"rows", "customers", "samples", "size", "num_examples", "loss"} & set(release.header)
+
+
+def test_words_of_a_refusal_carry_no_figures_and_one_stands_for_all_that_depends_on_rows():
+    assert "unavailable" in CODES
+    for code, meaning in CODES.items():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", code)
+        assert not re.search(r"[\d{}%]", meaning)
+    # Reasons that depend on rows have no word of their own (bounds, sizes, labels, duplicates).
+    assert not {"bounds", "rows", "too-few", "labels", "one-class", "duplicates", "missing"} & set(CODES)
