@@ -149,16 +149,13 @@ class Workspace:
             WorkspaceBusy: Another process holds it.
             FileFault: There is no workspace here.
         """
+        fault = Fault(str(self.root), "is not a workspace", "make one with: coterie partner init FOLDER --name NAME")
+        if not (self.root / "coterie.toml").is_file():  # before anything is made in somebody else's folder
+            raise FileFault(fault)
         try:
             handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
-            raise FileFault(
-                Fault(
-                    str(self.root),
-                    "is not a workspace",
-                    "make one with: coterie partner init FOLDER --name NAME",
-                )
-            ) from None
+            raise FileFault(fault) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

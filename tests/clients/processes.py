@@ -10,13 +10,13 @@ import signal
 import sys
 from pathlib import Path
 
-from coterie.clients import measuring, outbox
+from coterie.clients import charging, measuring, outbox
 from coterie.clients import node as node_module
 from coterie.privacy import durable, ledger
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.randomness import SeededSource, Stream
 from coterie.privacy.release import release_digest
-from coterie.privacy.training import optimizer, trainer
+from coterie.privacy.training import optimizer
 from coterie.tests.clients.federation import Federation
 
 _context = multiprocessing.get_context("forkserver")
@@ -25,7 +25,7 @@ _context.set_forkserver_preload(
     ["coterie.clients.app", "coterie.server.coordinator", "coterie.simulations.partners", "dp_accounting.rdp"]
 )
 
-WATCHED = {module.__file__ for module in (node_module, outbox, measuring, durable, ledger, optimizer, trainer)}
+WATCHED = {module.__file__ for module in (node_module, charging, outbox, measuring, durable, ledger, optimizer)}
 
 
 class Process:

@@ -279,15 +279,17 @@ def test_a_finished_study_costs_nothing_more_when_it_is_run_again(federation):
 def killed_while_training(federation, plan):
     """Let amber's process be killed after it has paid and before it has answered."""
     federation.propose("amber")
-    line = 1
+    whole = Process(work, copied(federation, "whole").root, plan, "train", None)
+    before, after = 1, whole.heard()[-1]  # lines at which nothing is paid yet, and all is answered
     while True:
-        line += 150
+        line = (before + after) // 2
         trial = copied(federation, f"trial-{line}")
         Process(work, trial.root, plan, "train", line).heard()
         held = trial.reservations()
         if held and held[0].settled is None:
             return trial
-        assert not held, "no line was found between reservation and settlement"
+        assert after - before > 1, "no line was found between reservation and settlement"
+        before, after = (before, line) if held else (line, after)
 
 
 def test_a_lost_attempt_without_a_spare_leaves_the_round_to_the_others(tmp_path):
