@@ -1,4 +1,4 @@
-"""A study small enough to run in a test: the generated customers of three partners, two rounds."""
+"""What several rooms of tests share: a federation copied from ones made once, and a study that takes seconds."""
 
 import dataclasses
 import shutil
@@ -8,6 +8,7 @@ import pytest
 from coterie.privacy.plan import Metrics
 from coterie.privacy.study import read_study
 from coterie.simulations import sources, studies
+from coterie.tests.clients.federation import Federation
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,26 @@ def twins(tmp_path):
         return other
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Folders of a federation before and after every partner's consent."""
+    folder = tmp_path_factory.mktemp("made")
+    Federation(folder / "fresh")
+    agreed = Federation(shutil.copytree(folder / "fresh", folder / "agreed"))
+    for name in agreed.folders:
+        agreed.propose(name)
+    return folder
+
+
+@pytest.fixture
+def federation(made, tmp_path):
+    """Three partners and a coordinator that have not met yet."""
+    return Federation(shutil.copytree(made / "fresh", tmp_path / "federation"))
+
+
+@pytest.fixture
+def agreed(made, tmp_path):
+    """The same, after every partner's consent."""
+    return Federation(shutil.copytree(made / "agreed", tmp_path / "federation"))
