@@ -105,6 +105,8 @@ class Trainer:
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
                 for _ in range(steps):
                     self._step(customers, settings, stream)
+            # The last sample's per-customer gradients are rows in another form: they die with the call.
+            self._optimizer.zero_grad(set_to_none=True)
         except BaseException:
             # Opacus keeps what a broken step left in its modules: the next round must not meet it.
             self._build()

@@ -425,3 +425,14 @@ def test_a_round_that_broke_off_leaves_no_trace_in_the_next(lab, monkeypatch):
         with pytest.raises(MemoryError):
             run(broken)
     assert (run(broken) == expected).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_per_customer_gradients_die_with_the_call(lab, family):
+    trainer = Trainer(build(family, WIDTH, HIDDEN))
+    weights = lab.start(family, WIDTH, HIDDEN)
+    data = Customers(*lab.table(12, WIDTH, rows=2, seed=3, scale=1.0))
+    trainer.train(weights, data, settings=lab.settings(clip=CLIP), steps=2, stream=lab.quiet())
+    for parameter in trainer._model.parameters():
+        assert parameter.grad_sample is None
+        assert parameter.grad is None
