@@ -3,10 +3,11 @@
 It stands outside everything else that the partner's Flower app does, and looks at the message itself:
 - a message must be exactly one Release of a known kind;
 - the ledger must hold its digest, settled (or recorded, for consents and refusals);
-- none of its arrays may share memory with a customer's rows;
 - its numbers must be finite;
-- any exception becomes a code that is free of data: its text stays with the partner.
-Whatever fails leaves as the code "fault", and its reason is written to the partner's own report.
+- it is made anew from what was checked, so that nothing else of the handler's message leaves;
+- any exception becomes a code that is free of data; neither its text nor its trace is sent or logged.
+Whatever else fails leaves as the code "fault". That no array is a customer's row is checked where a release is
+settled (`charging.py`): once it has become bytes, no mark is left to see.
 """
 
 import datetime

@@ -33,13 +33,11 @@ class SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
         gradients = [sample.double() for sample in self.grad_samples]  # each (customers, *shape)
         squares = [gradient.flatten(start_dim=1).square().sum(dim=1) for gradient in gradients]
         norms = torch.stack(squares).sum(dim=0).sqrt()  # (customers,)
+        # Zero times a number that is not finite is not zero: such customers are taken out, not weighted by zero.
         finite = torch.isfinite(norms)
-        factors = torch.where(finite, (self.max_grad_norm / norms.clamp(min=1e-30)).clamp(max=1.0), 0.0)
+        factors = (self.max_grad_norm / norms[finite].clamp(min=1e-30)).clamp(max=1.0)
         for parameter, gradient in zip(self.params, gradients, strict=True):
-            # Zero times a number that is not finite is not zero: such customers are taken out first.
-            kept = gradient if bool(finite.all()) else gradient[finite]
-            factor = factors if bool(finite.all()) else factors[finite]
-            parameter.summed_grad = torch.einsum("i,i...->...", factor, kept)
+            parameter.summed_grad = torch.einsum("i,i...->...", factors, gradient[finite])
 
     def add_noise(self) -> None:
         """Set each parameter's gradient to its clipped sum plus noise, once per step."""
