@@ -1,10 +1,10 @@
-"""`coterie`: three doors, for the researcher, the partner and the coordinator."""
+"""`coterie`: doors for the researcher, the partner, the coordinator and the reviewer."""
 
 import sys
 
 import typer
 
-from coterie.cli import coordinator, partner, simulate
+from coterie.cli import audit, coordinator, partner, simulate
 from coterie.privacy.errors import CoterieError
 
 __all__ = ["app", "main"]
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.add_typer(simulate.app, name="simulate", help="Try studies on this machine, with simulated partners.")
 app.add_typer(partner.app, name="partner", help="Run a partner's side: rules, data, budget, scoring.")
 app.add_typer(coordinator.app, name="coordinator", help="Prepare and sign studies.")
+app.add_typer(audit.app, name="audit", help="Check, offline and trusting nobody, what a partner spent on whom.")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -119,4 +120,5 @@ def interval(figure: Mapping[str, Any]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    # A name may come from a stranger: it is shown as it is, never read as rich's markup.
+    return escape(f"{value:.3f}" if isinstance(value, float) else str(value))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from coterie.clients.consent import Standing, codes, objections
-from coterie.clients.policy import Policy, read_policy
+from coterie.clients.consent import Standing, codes, division, objections
 from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.task import Task, weight_shapes
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian, event_from_dict
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
+from coterie.privacy.policy import Policy
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["MOST_WEIGHT", "Agreed", "agreed_plan", "check_task"]
@@ -41,12 +41,15 @@ class Agreed:
     histograms: int
 
 
-def agreed_plan(digest: str, stored: tuple[Path, Path], *, ledger: Ledger, standing: Standing, notes: Notes) -> Agreed:
+def agreed_plan(
+    digest: str, stored: Path, *, policy: Policy, ledger: Ledger, standing: Standing, notes: Notes
+) -> Agreed:
     """Find the plan of a task and hold it against the policy of today: what is withdrawn is not done.
 
     Args:
         digest: The plan that the task names.
-        stored: The signed plan's file and the policy's.
+        stored: The signed plan's file.
+        policy: The policy of today.
         ledger: Where the consent is.
         standing: Who and when the partner is.
         notes: Where refusals are written for the operator.
@@ -54,13 +57,11 @@ def agreed_plan(digest: str, stored: tuple[Path, Path], *, ledger: Ledger, stand
     Raises:
         TaskRefused: It was never consented to, has expired, or is not permitted any more.
     """
-    body = next((e.body for e in ledger.entries() if e.kind == "consent" and e.body["plan"] == digest), None)
+    body = next((e.body for e in ledger.entries("consent") if e.body["plan"] == digest), None)
     if body is None:
         raise refused("no-consent", "the task's plan", "was never consented to", "propose it first")
-    plan_file, policy_file = stored
     try:
-        policy = read_policy(policy_file)
-        plan = SignedPlan.from_bytes(plan_file.read_bytes(), coordinator=policy.coordinator).plan
+        plan = SignedPlan.from_bytes(stored.read_bytes(), coordinator=policy.coordinator).plan
     except (OSError, CoterieError) as error:
         faults = error.faults if isinstance(error, CoterieError) else ()
         raise TaskRefused("no-consent", *faults) from None
@@ -69,6 +70,9 @@ def agreed_plan(digest: str, stored: tuple[Path, Path], *, ledger: Ledger, stand
     if standing.today > plan.expires:
         raise refused("expired", "plan.expires", "lies in the past", "ask for a new plan")
     _still_permitted(plan, policy, standing, notes)
+    if plan.cohort.segments and body.get("division") != division(policy):
+        fix = "keep them as they were: customers are divided for life"
+        raise refused("no-consent", "policy.segments", "are not those that were consented to", fix)
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
     if not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
         raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")

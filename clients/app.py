@@ -1,4 +1,4 @@
-"""The partner's Flower app: three handlers behind the door.
+"""The partner's Flower app: four handlers behind the door.
 
 The app is made by `client_app` from where workspaces are and where randomness comes from, so that simulation
 and deployment run the very same handlers.
@@ -10,20 +10,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from coterie.clients.door import Door
 from coterie.clients.node import PartnerNode, open_node
-from coterie.clients.wire import decode_plan, decode_task, encode_release
+from coterie.clients.wire import PROPOSE, decode_close, decode_plan, decode_task, encode_release, split_witness
+from coterie.privacy.clock import now
 from coterie.privacy.randomness import OsSource, RandomSource
+from coterie.privacy.release import Release
 
-__all__ = ["client_app", "deployed", "now"]
-
-
-def now() -> datetime.datetime:
-    """Return the time in UTC."""
-    return datetime.datetime.now(datetime.UTC)
+__all__ = ["client_app", "deployed"]
 
 
 def client_app(
@@ -43,20 +40,28 @@ def client_app(
         torch.set_num_threads(1)
         return open_node(locate(context), random=random, clock=clock)
 
+    def answer(message: Message, context: Context, work: Callable[[PartnerNode, RecordDict], Release]) -> Message:
+        note, question = split_witness(message.content)
+        with node(context) as partner:
+            if note or message.metadata.message_type != PROPOSE:  # at a proposal nobody knows yet who answers
+                partner.hold_to(note or "")
+            return Message(encode_release(work(partner, question)), reply_to=message)
+
     @client.query("propose")
     def propose(message: Message, context: Context) -> Message:
-        with node(context) as partner:
-            return Message(encode_release(partner.propose(decode_plan(message.content))), reply_to=message)
+        return answer(message, context, lambda partner, question: partner.propose(decode_plan(question)))
 
     @client.train()
     def train(message: Message, context: Context) -> Message:
-        with node(context) as partner:
-            return Message(encode_release(partner.train(decode_task(message.content))), reply_to=message)
+        return answer(message, context, lambda partner, question: partner.train(decode_task(question)))
 
     @client.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        with node(context) as partner:
-            return Message(encode_release(partner.measure(decode_task(message.content))), reply_to=message)
+        return answer(message, context, lambda partner, question: partner.measure(decode_task(question)))
+
+    @client.query("close")
+    def close(message: Message, context: Context) -> Message:
+        return answer(message, context, lambda partner, question: partner.receive(*decode_close(question)))
 
     return client
 

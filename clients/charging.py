@@ -9,12 +9,12 @@ settle    the release is kept, then bound to its charge; only then may the door 
 from pathlib import Path
 
 from coterie.clients.outbox import Outbox
-from coterie.clients.policy import Policy, limits
 from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.taint import refuse_tainted
 from coterie.privacy.charges import Charge, Reservation
 from coterie.privacy.errors import BudgetExhausted
 from coterie.privacy.ledger import Ledger
+from coterie.privacy.policy import Policy, limits
 from coterie.privacy.release import ModelUpdate, ScoreHistogram, release_digest
 
 __all__ = ["Charging"]
@@ -45,8 +45,8 @@ class Charging:
             TaskRefused: The attempt was lost, follows no lost one, or was about another model; or the ledger lacks
                 what the outbox holds.
         """
-        held = self._ledger.reservations()
-        attempts = {r.charge.attempt: r for r in held if (r.charge.plan, r.charge.step) == (charge.plan, charge.step)}
+        held = self._ledger.charges_of(charge.plan)
+        attempts = {r.charge.attempt: r for r in held if r.charge.step == charge.step}
         earlier = attempts.get(charge.attempt)
         if earlier is None:
             if self._outbox.holds(charge):
@@ -69,7 +69,7 @@ class Charging:
             TaskRefused: It would not.
         """
         try:
-            self._ledger.would_carry(charge, limits(policy, charge.purpose), declared=declared)
+            self._ledger.would_carry(charge, limits(policy, charge.purpose, self._ledger.year), declared=declared)
         except BudgetExhausted as error:
             raise self._exhausted(error) from None
 
@@ -80,7 +80,7 @@ class Charging:
             TaskRefused: The budget does not carry it.
         """
         try:
-            return self._ledger.reserve(charge, limits(policy, charge.purpose), declared=declared)
+            return self._ledger.reserve(charge, limits(policy, charge.purpose, self._ledger.year), declared=declared)
         except BudgetExhausted as error:
             raise self._exhausted(error) from None
 

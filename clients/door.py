@@ -5,6 +5,7 @@ It stands outside everything else that the partner's Flower app does, and looks 
 - the ledger must hold its digest, settled (or recorded, for consents and refusals);
 - its numbers must be finite;
 - it is made anew from what was checked, so that nothing else of the handler's message leaves;
+- a coordinator that asks for it is told the ledger's checkpoint beside it;
 - any exception becomes a code that is free of data; neither its text nor its trace is sent or logged.
 Whatever else fails leaves as the code "fault". That no array is a customer's row is checked where a release is
 settled (`charging.py`): once it has become bytes, no mark is left to see.
@@ -20,14 +21,15 @@ from flwr.app import Context, Error, Message
 
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.taint import refuse_tainted
-from coterie.clients.wire import decode_release, encode_release
-from coterie.clients.workspace import WorkspaceBusy
+from coterie.clients.wire import decode_release, encode_release, split_witness, with_head
+from coterie.clients.workspace import Workspace, WorkspaceBusy
+from coterie.privacy.checkpoint import noted_size
 from coterie.privacy.errors import Fault, ReleaseRefused
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.release import CODES, Release, release_digest
+from coterie.privacy.release import CODES, LedgerHead, Refused, Release, release_digest
 
-__all__ = ["ERROR_CODE", "Door", "check_release"]
+__all__ = ["ERROR_CODE", "Door", "check_release", "ledger_head"]
 
 ERROR_CODE = {code: 100 + place for place, code in enumerate(CODES)}
 """Flower's error number for each word; 0 to 99 are Flower's own."""
@@ -53,9 +55,15 @@ class Door:
     def __call__(self, message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         """Let a reply pass, or put a code in its place."""
         try:
-            release = self._release(call_next(message, context), self._locate(context))
+            workspace = self._locate(context)
+            release = self._release(call_next(message, context), workspace)
             # Made anew from what was checked: whatever else the reply carried stays here.
-            return Message(encode_release(release), reply_to=message)
+            content = encode_release(release)
+            note, _ = split_witness(message.content)
+            # Whoever asks without a signed plan, or while there is no policy, is told nothing.
+            if note is not None and not (isinstance(release, Refused) and not release.plan):
+                content = with_head(content, ledger_head(Workspace(workspace), note, self._clock))
+            return Message(content, reply_to=message)
         except TaskRefused as refused:
             return _error(refused.code, message)
         except WorkspaceBusy:
@@ -92,6 +100,21 @@ def check_release(release: Release, ledger: Path, clock: Callable[[], datetime.d
     with Ledger(ledger, clock) as book:
         if not book.paid_for(release_digest(release)):
             raise ReleaseRefused(Fault(release.kind, "is not charged in the ledger", "settle it first"))
+
+
+def ledger_head(workspace: Workspace, note: str, clock: Callable[[], datetime.datetime]) -> LedgerHead:
+    """Return the ledger's checkpoint, and that it extends the one that the coordinator showed.
+
+    Args:
+        workspace: The partner's.
+        note: What the coordinator showed and the node has checked; "" for nothing.
+        clock: Returns the time in UTC.
+    """
+    with Ledger(workspace.ledger, clock) as book:
+        since = noted_size(note) if note else 0
+        shown = book.checkpoint(workspace.identity)
+        size = noted_size(shown)
+        return LedgerHead(shown, since, tuple(step.hex() for step in book.proof_since(since, size)))
 
 
 def _error(code: str, message: Message) -> Message:

@@ -3,6 +3,7 @@
     propose -> ConsentGiven | Refused
     train   -> ModelUpdate
     measure -> ScoreHistogram
+    receive -> ModelReceived
 
 The order inside train and measure is what the guarantee rests on:
     1. the task is checked against the signed plan that was consented to;
@@ -23,21 +24,33 @@ from typing import TypeVar
 from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed, agreed_plan, check_task
 from coterie.clients.charging import Charging
-from coterie.clients.consent import Standing, codes, consent
-from coterie.clients.policy import policy_digest, read_policy
-from coterie.clients.refusals import Notes, TaskRefused, refused
+from coterie.clients.consent import Standing, codes, consent, consent_body
+from coterie.clients.groups import Among
+from coterie.clients.history import hold_to, introduce, note_policy
+from coterie.clients.receiving import take_model
+from coterie.clients.refusals import Notes, TaskRefused, refused, unforeseen
 from coterie.clients.task import Task, consent_message
 from coterie.clients.vault import Opened, open_table
 from coterie.clients.workspace import Workspace
-from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms
+from coterie.models.propensity import Weights
+from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.charges import Charge
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import ContractFault, Fault, FileFault, PlanFault
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian, event_to_dict
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
+from coterie.privacy.policy import Policy
 from coterie.privacy.randomness import RandomSource
-from coterie.privacy.release import ConsentGiven, ModelUpdate, Refused, ScoreHistogram, release_digest, weights_digest
+from coterie.privacy.release import (
+    ConsentGiven,
+    ModelReceived,
+    ModelUpdate,
+    Refused,
+    ScoreHistogram,
+    release_digest,
+    weights_digest,
+)
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["PartnerNode", "open_node"]
@@ -70,6 +83,7 @@ class PartnerNode:
         self._notes = Notes(workspace.root / "reports")
         self._charging = Charging(ledger, workspace.root / "outbox", self._notes)
         self._name = workspace.name
+        self._rules: tuple[Policy, str] | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -86,7 +100,7 @@ class PartnerNode:
             Consent, or a refusal with every data-free code at once; both are recorded first.
         """
         try:
-            policy = read_policy(self._workspace.policy)
+            policy, rules = self._policy()
         except FileFault as error:
             return self._refuse("", ("policy-missing",), error.faults)
         try:
@@ -101,30 +115,41 @@ class PartnerNode:
         )
         if mechanisms is None:
             return self._refuse(plan.digest(), codes(reasons), tuple(reason.fault for reason in reasons))
-        return self._consent(plan, signed, mechanisms)
-
-    def _consent(self, plan: Plan, signed: bytes, mechanisms: Mechanisms) -> ConsentGiven:
-        """Record a consent with the events that the study may charge; nothing new is written twice."""
-        write_durably(self._plan_path(plan.digest()), signed)
-        signature = self._workspace.identity.sign(consent_message(plan.digest(), self._name))
-        given = ConsentGiven(plan.digest(), self._name, signature)
-        body = {
-            "release": release_digest(given),
-            "plan": plan.digest(),
-            "name": plan.name,
-            "purpose": plan.purpose,
-            "customer": plan.contract.customer,
-            "contract": plan.contract.digest(),
-            "expires": plan.expires.isoformat(),
-            "policy": policy_digest(self._workspace.policy),
-            "update": event_to_dict(mechanisms.update),
-            "updates": mechanisms.updates,
-            "histogram": event_to_dict(mechanisms.histogram),
-            "histograms": mechanisms.histograms,
-        }
-        if not any(entry.kind == "consent" and entry.body == body for entry in self._ledger.entries()):
+        given = self._given(plan, signed)
+        body = consent_body(plan, mechanisms, policy, (release_digest(given), rules))
+        if not any(entry.body == body for entry in self._ledger.entries("consent")):
             self._ledger.record("consent", body)
         return given
+
+    def hold_to(self, note: str) -> None:
+        """Hold the ledger to the checkpoint of it that the coordinator shows, "" where it shows none.
+
+        Raises:
+            TaskRefused: The ledger does not extend it.
+        """
+        try:
+            policy, _ = self._policy()
+        except FileFault:
+            return  # whatever is asked without a policy is refused
+        hold_to(self._ledger, note, partner=self._workspace.identity.public, coordinator=policy.coordinator)
+
+    def receive(self, record: bytes, weights: Weights) -> ModelReceived:
+        """Keep a study's final model and the coordinator's record.
+
+        Raises:
+            TaskRefused: It is not the model of a study that was consented to, or the record is not true to the ledger.
+        """
+        try:
+            policy, _ = self._policy()
+        except FileFault as error:
+            raise TaskRefused("policy-missing", *error.faults) from None
+        return take_model(self._workspace, self._ledger, record, weights, coordinator=policy.coordinator)
+
+    def _given(self, plan: Plan, signed: bytes) -> ConsentGiven:
+        """Keep a plan, and sign the consent to it."""
+        write_durably(self._workspace.plan(plan.digest()), signed)
+        signature = self._workspace.identity.sign(consent_message(plan.digest(), self._name))
+        return ConsentGiven(plan.digest(), self._name, signature)
 
     def train(self, task: Task) -> ModelUpdate:
         """Train for one round and release the update.
@@ -186,14 +211,24 @@ class PartnerNode:
             self._ledger.record("refusal", body)
         return refused
 
+    def _policy(self) -> tuple[Policy, str]:
+        """Return the partner's rules and their digest, read once for this question."""
+        if self._rules is None:
+            self._rules = note_policy(self._ledger, self._workspace.policy)
+        return self._rules
+
     def _standing(self) -> Standing:
         workspace = self._workspace
-        return Standing(self._name, workspace.identity.public, self._clock().date(), workspace.approves)
+        return Standing(self._name, workspace.identity.public, self._ledger.today, workspace.approves)
 
     def _agreed(self, task: Task) -> Agreed:
         """Find what a task rests on, and hold the task against it."""
-        stored = (self._plan_path(task.plan), self._workspace.policy)
-        agreed = agreed_plan(task.plan, stored, ledger=self._ledger, standing=self._standing(), notes=self._notes)
+        try:
+            policy, _ = self._policy()
+        except FileFault as error:
+            raise TaskRefused("no-consent", *error.faults) from None
+        stored, own = self._workspace.plan(task.plan), self._standing()
+        agreed = agreed_plan(task.plan, stored, policy=policy, ledger=self._ledger, standing=own, notes=self._notes)
         check_task(task, agreed.plan)
         return agreed
 
@@ -201,16 +236,18 @@ class PartnerNode:
         self, plan: Plan, step: str, task: Task, what: tuple[str, PoissonGaussian | DiscreteGaussian]
     ) -> Charge:
         group, event = what
-        return Charge(task.plan, plan.purpose, step, task.attempt, group, event, self._random.name)
+        segments = plan.cohort.segments or ()
+        return Charge(task.plan, plan.purpose, step, task.attempt, group, event, self._random.name, segments)
 
     def _open(self, agreed: Agreed, charge: Charge) -> Opened:
         """Open the table, checked against the contract and the policy's cohort."""
         plan, workspace = agreed.plan, self._workspace
         stream = self._random.stream(f"{self._name}/rows/{charge.key}")
-        group_key = workspace.group_key
+        group_key, division = workspace.group_key, agreed.policy.segments
+        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
 
         def opening() -> Opened:
-            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=stream)
+            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=stream, among=chosen)
             # The same for training and measuring: two different answers together would tell the table's size.
             training.check_cohort(opened, agreed.policy.minimum_customers)
             return opened
@@ -230,14 +267,11 @@ class PartnerNode:
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - a second word for other failures would be a second answer
-            faults = error.faults if isinstance(error, ContractFault) else (_unforeseen(error),)
+            faults = error.faults if isinstance(error, ContractFault) else (unforeseen(error),)
             self._workspace.withdraw(plan.contract)
             self._ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
             self._notes.write("refusals.log", faults)
             raise TaskRefused("unavailable", *faults) from None
-
-    def _plan_path(self, digest: str) -> Path:
-        return self._workspace.root / "plans" / f"{digest.removeprefix('sha256:')}.json"
 
 
 @contextmanager
@@ -256,10 +290,6 @@ def open_node(root: Path, *, random: RandomSource, clock: Callable[[], datetime.
     """
     workspace = Workspace(root)
     with workspace.lock(), Ledger(workspace.ledger, clock) as ledger:
+        introduce(ledger, workspace)
         ledger.recover()
         yield PartnerNode(workspace, ledger, random=random, clock=clock)
-
-
-def _unforeseen(error: Exception) -> Fault:
-    """Name an error by its type: its text may hold a cell."""
-    return Fault("the table", f"could not be used ({type(error).__name__})", "check it with: coterie partner import")

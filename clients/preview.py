@@ -1,17 +1,18 @@
 """What a study would cost, before anybody says yes; and what is spent so far."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
-from coterie.clients.app import now
 from coterie.clients.consent import Standing, consent
-from coterie.clients.policy import Policy, limits, read_policy
 from coterie.clients.workspace import Workspace
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.charges import Limit
+from coterie.privacy.clock import now
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.renyi import Filter, curve
+from coterie.privacy.policy import Policy, limits, read_policy
+from coterie.privacy.renyi import curve
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["preview_plan", "spent_budgets"]
@@ -43,8 +44,13 @@ def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
         _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
         mechanisms = calibrate(plan)
         rows = [
-            {**_row(limit, group, ledger), "runs_left": _runs(limit, group, ledger, curve(mechanisms.events(group)))}
-            for limit in limits(policy, plan.purpose)
+            {
+                **_row(limit, group, ledger, plan.cohort.segments or ()),
+                "runs_left": limit.budget.runs_left(
+                    ledger.spent_in(limit.span, group, plan.cohort.segments or ()), curve(mechanisms.events(group))
+                ),
+            }
+            for limit in limits(policy, plan.purpose, ledger.year)
             for group in (TRAINING, HOLDOUT)
         ]
     why = [str(reason.fault) for reason in reasons]
@@ -61,26 +67,24 @@ def spent_budgets(folder: Path) -> list[dict[str, Any]]:
     workspace = Workspace(folder)
     policy = read_policy(workspace.policy)
     with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
-        return [_row(limit, group, ledger) for limit in _all_limits(policy) for group in (TRAINING, HOLDOUT)]
+        divided = [(name,) for name in policy.segments.names] if policy.segments else [()]
+        combined = itertools.product(_all_limits(policy, ledger.year), (TRAINING, HOLDOUT), divided)
+        return [_row(limit, group, ledger, segments) for limit, group, segments in combined]
 
 
-def _all_limits(policy: Policy) -> list[Limit]:
-    budget = policy.budget
-    purposes = [Limit(Filter(most, budget.delta), purpose) for purpose, most in sorted(budget.purposes.items())]
-    return [Limit(Filter(budget.lifetime_epsilon, budget.delta)), *purposes]
+def _all_limits(policy: Policy, year: int) -> list[Limit]:
+    """Return every budget of a policy, each once."""
+    found = [limit for purpose in ("", *sorted(policy.budget.purposes)) for limit in limits(policy, purpose, year)]
+    return list(dict.fromkeys(found))
 
 
-def _row(limit: Limit, group: str, ledger: Ledger) -> dict[str, Any]:
-    spent = ledger.spent(group, limit.purpose)
+def _row(limit: Limit, group: str, ledger: Ledger, segments: tuple[str, ...]) -> dict[str, Any]:
+    spent = ledger.spent_in(limit.span, group, segments)
     return {
         "budget": limit.name,
-        "group": group,
+        "group": "/".join((group, *segments)),
         "share": limit.budget.share(spent),
         "spent": limit.budget.spent_epsilon(spent),
         "limit": limit.budget.epsilon,
         "delta": limit.budget.delta,
     }
-
-
-def _runs(limit: Limit, group: str, ledger: Ledger, one_run: tuple[float, ...]) -> int:
-    return limit.budget.runs_left(ledger.spent(group, limit.purpose), one_run)

@@ -6,7 +6,7 @@ from pathlib import Path
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import CoterieError, Fault
 
-__all__ = ["Notes", "TaskRefused", "refused"]
+__all__ = ["Notes", "TaskRefused", "refused", "unforeseen"]
 
 
 class TaskRefused(CoterieError):
@@ -25,6 +25,11 @@ class TaskRefused(CoterieError):
 def refused(code: str, place: str, rule: str, fix: str) -> TaskRefused:
     """Return a refusal with one fault."""
     return TaskRefused(code, Fault(place, rule, fix))
+
+
+def unforeseen(error: Exception) -> Fault:
+    """Name an error by its type: its text may hold a cell."""
+    return Fault("the table", f"could not be used ({type(error).__name__})", "check it with: coterie partner import")
 
 
 class Notes:

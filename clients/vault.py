@@ -4,11 +4,11 @@ Rules this module enforces:
 - a table is opened for one call, checked whole against the contract, and handed on as marked arrays;
 - every broken rule is reported at once, by column, rule and count, never by value;
 - what the contract lets pass (clipped, unknown, missing, too many rows) is counted for the partner's own eyes;
-- a customer is in the held-out group by a keyed hash of its identifier that is fixed for life.
+- a customer is in the held-out group by a keyed hash of its identifier that is fixed for life;
+- where the policy divides customers into segments, a customer is in one of them for life, by another keyed hash or
+  by a public column that never changes for a customer.
 """
 
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +21,13 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from coterie.clients.groups import Among, is_held_out, segment_rows
 from coterie.clients.taint import taint
 from coterie.privacy.contract import Column, Contract
 from coterie.privacy.errors import ContractFault, Fault
 from coterie.privacy.randomness import Stream
 
-__all__ = ["HOLDOUT_SHARE", "Opened", "open_table", "read_table"]
-
-HOLDOUT_SHARE = 5  # one customer in this many is held out, at every partner, for life
+__all__ = ["Opened", "open_table", "read_table"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,15 @@ def _read_csv(path: Path, contract: Contract) -> pa.Table:
     return table
 
 
-def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stream, needs_label: bool = True) -> Opened:
+def open_table(
+    path: Path,
+    contract: Contract,
+    *,
+    group_key: bytes,
+    stream: Stream,
+    needs_label: bool = True,
+    among: Among | None = None,
+) -> Opened:
     """Open a table and check it.
 
     Args:
@@ -100,6 +107,7 @@ def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stre
         group_key: 32 bytes that decide who is held out.
         stream: Randomness for sampling the rows of customers that have too many.
         needs_label: False when the table is opened for scoring, where nothing has happened yet.
+        among: Whose rows are opened; None for everybody's.
 
     Raises:
         ContractFault: The table breaks the contract; every fault is named.
@@ -107,6 +115,8 @@ def open_table(path: Path, contract: Contract, *, group_key: bytes, stream: Stre
     table = read_table(path, contract)
     _check_columns(table, contract, path, needs_label=needs_label)
     faults: list[Fault] = []
+    if among is not None:
+        table = segment_rows(table, contract.customer, among, group_key)
     notes: Counter[str] = Counter()
     customer, held_out = _customers(table, contract, group_key, faults)
     columns = {column.name: _column(table[column.name], column, faults, notes) for column in contract.columns}
@@ -155,16 +165,10 @@ def _customers(
         return nobody
     encoded = column.dictionary_encode()
     drawn = np.array(
-        [_bucket(group_key, identifier) == 0 for identifier in encoded.dictionary.to_pylist()], dtype=np.bool_
+        [is_held_out(group_key, identifier) for identifier in encoded.dictionary.to_pylist()], dtype=np.bool_
     )
     codes = encoded.indices.to_numpy().astype(np.int64)
     return codes, drawn[codes]
-
-
-def _bucket(group_key: bytes, identifier: str) -> int:
-    """Return the customer's group: a keyed hash (HMAC-SHA256, RFC 2104), so that nobody can choose it."""
-    mac = hmac.new(group_key, b"coterie/group/v1\n" + identifier.encode(), hashlib.sha256).digest()
-    return int.from_bytes(mac[:8], "big") % HOLDOUT_SHARE
 
 
 def _column(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:

@@ -2,7 +2,11 @@
 
     propose    {"plan": arrays{"signed": uint8}}                         query.propose
     task       {"task": config{plan, round, attempt}, "weights": arrays{"0", "1", ...}}   train, evaluate
+    close      {"record": arrays{"signed": uint8}, "weights": arrays{"0", "1", ...}}      query.close
     release    {"release": config{format, kind, header}, "arrays": arrays{"0", "1", ...}}
+
+With any question may come {"witness": config{note}}: the last checkpoint of the partner's ledger that the coordinator
+saw, "" for none. Its answer then comes with {"head": config{header}}: the ledger's checkpoint of now.
 
 What comes in is believed in nothing: kinds, keys, types, and the size of an array against its bytes are checked
 before memory is taken.
@@ -22,25 +26,43 @@ from coterie.clients.task import Task
 from coterie.privacy.canonical import canonical
 from coterie.privacy.errors import CoterieError, Fault
 from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
-from coterie.privacy.release import CODES, ConsentGiven, ModelUpdate, Refused, Release, ScoreHistogram
+from coterie.privacy.release import (
+    CODES,
+    ConsentGiven,
+    LedgerHead,
+    ModelReceived,
+    ModelUpdate,
+    Refused,
+    Release,
+    ScoreHistogram,
+)
 
 __all__ = [
+    "CLOSE",
     "EVALUATE",
     "PROPOSE",
     "TRAIN",
     "WireFault",
+    "decode_close",
     "decode_plan",
     "decode_release",
     "decode_task",
+    "encode_close",
     "encode_plan",
     "encode_release",
     "encode_task",
+    "split_head",
+    "split_witness",
+    "with_head",
+    "with_witness",
 ]
 
-PROPOSE, TRAIN, EVALUATE = "query.propose", "train", "evaluate"
+PROPOSE, TRAIN, EVALUATE, CLOSE = "query.propose", "train", "evaluate", "query.close"
 
 _FORMAT = "coterie/release/v1"
 _LONGEST = 1 << 20  # greatest header and plan, in bytes
+_LONGEST_RECORD = 1 << 24  # receipts of a thousand partners over a thousand rounds
+_LONGEST_NOTE, _LONGEST_HEAD = 4096, 16_384
 # Format 1.0 of numpy's files: magic, length of the text, text.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
@@ -92,6 +114,75 @@ def decode_task(content: RecordDict) -> Task:
     return Task(plan, round_, attempt, tuple(np.array(array, dtype=array.dtype) for array in weights))
 
 
+def encode_close(record: bytes, weights: Sequence[NDArray[Any]]) -> RecordDict:
+    """Wrap a study's signed record and its final model for `CLOSE`."""
+    signed = _pack(["signed"], [np.frombuffer(record, dtype=np.uint8)])
+    return RecordDict({"record": signed, "weights": _pack(_names(len(weights)), weights)})
+
+
+def decode_close(content: RecordDict) -> tuple[bytes, tuple[NDArray[Any], ...]]:
+    """Unwrap a study's signed record and its final model.
+
+    Raises:
+        WireFault: The message is not that.
+    """
+    names = {"record", "weights"}
+    (signed,) = _unpack(_record(content, "record", ArrayRecord, names), ["signed"])
+    if signed.dtype != np.uint8 or signed.ndim != 1 or len(signed) > _LONGEST_RECORD:
+        raise _fault("the record", f"must be at most {_LONGEST_RECORD} bytes")
+    record = _record(content, "weights", ArrayRecord, names)
+    weights = _unpack(record, _names(len(record)))
+    return signed.tobytes(), tuple(np.array(array, dtype=array.dtype) for array in weights)
+
+
+def with_witness(content: RecordDict, note: str) -> RecordDict:
+    """Add the checkpoint that the coordinator saw last, "" for none, and so ask for the one of now."""
+    return RecordDict({**content, "witness": ConfigRecord({"note": note})})
+
+
+def split_witness(content: RecordDict) -> tuple[str | None, RecordDict]:
+    """Return the checkpoint that came with a question, None where none did, and the question.
+
+    Raises:
+        WireFault: What came is not a checkpoint's text.
+    """
+    if "witness" not in content:
+        return None, content
+    record, rest = content["witness"], RecordDict({name: content[name] for name in content if name != "witness"})
+    note = record.get("note") if isinstance(record, ConfigRecord) and len(record) == 1 else None
+    if type(note) is not str or len(note) > _LONGEST_NOTE:
+        raise _fault("the witness", f"must be a note of at most {_LONGEST_NOTE} characters")
+    return note, rest
+
+
+def with_head(content: RecordDict, head: LedgerHead) -> RecordDict:
+    """Add the ledger's checkpoint to an answer."""
+    return RecordDict({**content, "head": ConfigRecord({"header": canonical(head.header).decode()})})
+
+
+def split_head(content: RecordDict) -> tuple[LedgerHead | None, RecordDict]:
+    """Return the checkpoint that came with an answer, None where none did, and the answer.
+
+    Raises:
+        WireFault: What came is not a checkpoint.
+    """
+    if "head" not in content:
+        return None, content
+    record, rest = content["head"], RecordDict({name: content[name] for name in content if name != "head"})
+    text = record.get("header") if isinstance(record, ConfigRecord) and len(record) == 1 else None
+    try:
+        if type(text) is not str or len(text) > _LONGEST_HEAD:
+            raise ValueError
+        table = json.loads(text)
+        head = LedgerHead(table["note"], table["since"], tuple(table["proof"]))
+        right = type(head.note) is str and type(head.since) is int and all(type(step) is str for step in head.proof)
+        if not right or canonical(head.header).decode() != text:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _fault("the ledger's checkpoint", "must have note, since and proof") from None
+    return head, rest
+
+
 def encode_release(release: Release) -> RecordDict:
     """Wrap a release."""
     header = canonical(release.header).decode()
@@ -138,13 +229,15 @@ def _release(
         release = ConsentGiven(header["plan"], header["partner"], bytes.fromhex(header["signature"]))
     elif kind == Refused.kind:
         release = Refused(header["plan"], tuple(header["codes"]))
+    elif kind == ModelReceived.kind:
+        release = ModelReceived(**header)
     elif kind == ModelUpdate.kind and isinstance(update, PoissonGaussian):
         release = ModelUpdate(**header, event=update, arrays=arrays)
     elif kind == ScoreHistogram.kind and isinstance(histogram, DiscreteGaussian):
         release = ScoreHistogram(**header, event=histogram, arrays=arrays)
     else:
         raise KeyError(kind)
-    texts = [header[key] for key in ("plan", "partner", "step", "model") if key in header]
+    texts = [header[key] for key in ("plan", "partner", "step", "model", "record") if key in header]
     if not all(type(text) is str for text in texts) or type(header.get("attempt", 1)) is not int:
         raise TypeError
     if isinstance(release, Refused) and not set(release.codes) <= set(CODES):

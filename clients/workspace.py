@@ -126,6 +126,10 @@ class Workspace:
         """The ledger file."""
         return self.root / "ledger.sqlite"
 
+    def plan(self, digest: str) -> Path:
+        """Return where the signed plan with this digest is kept."""
+        return self.root / "plans" / f"{digest.removeprefix('sha256:')}.json"
+
     def approve(self, contract: Contract) -> None:
         """Write down that the partner's operator approved a contract; studies may read the table through it."""
         write_durably(self._approval(contract), canonical(dataclasses.asdict(contract)))

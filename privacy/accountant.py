@@ -15,8 +15,19 @@ from typing import Any
 
 from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
 
-__all__ = ["ADD_REMOVE", "CERTIFICATE", "REPLACE_ONE", "UNIT", "WORKING", "Guarantee", "epsilon", "guarantee"]
+__all__ = [
+    "ACCOUNTANT",
+    "ADD_REMOVE",
+    "CERTIFICATE",
+    "REPLACE_ONE",
+    "UNIT",
+    "WORKING",
+    "Guarantee",
+    "epsilon",
+    "guarantee",
+]
 
+ACCOUNTANT = "PLD (dp-accounting)"
 ADD_REMOVE = "add or remove one customer"
 REPLACE_ONE = "replace one customer"
 UNIT = "customer of one partner"
@@ -73,11 +84,10 @@ def guarantee(
         copies: k, for a person who is a customer of k partners whose releases compose.
         random_source: Name of the source that drew the noise; anything but "os" voids the guarantee.
     """
-    accountant = "PLD (dp-accounting)"
     if random_source != "os":
         return Guarantee(math.inf, delta, UNIT, relation, trust, f"none: noise was {random_source}")
     loss = epsilon(events, delta, relation=relation, copies=copies, grid=CERTIFICATE)
-    return Guarantee(loss, delta, UNIT, relation, trust, accountant)
+    return Guarantee(loss, delta, UNIT, relation, trust, ACCOUNTANT)
 
 
 def epsilon(

@@ -6,7 +6,7 @@ from typing import Any
 
 from coterie.privacy.errors import BudgetExhausted, Fault, LedgerFault
 from coterie.privacy.events import Event, event_from_dict
-from coterie.privacy.renyi import Filter, curve, total
+from coterie.privacy.renyi import Filter
 
 __all__ = [
     "Charge",
@@ -17,7 +17,8 @@ __all__ = [
     "refuse_beyond",
     "refuse_beyond_declared",
     "reservation_of",
-    "spent_of",
+    "spans_of",
+    "year_of",
 ]
 
 
@@ -28,14 +29,16 @@ class Entry:
     Args:
         seq: 1, 2, 3, ...
         at: When it was written, ISO 8601 in UTC, by the partner's clock.
-        kind: "consent", "refusal", "reserve", "settle" or "lost".
+        kind: A key of `entries.SHAPES`.
         body: What happened, as plain JSON values.
+        salt: 16 random bytes in hexadecimal: hashes of entries leave the partner, and must not be guessed open.
     """
 
     seq: int
     at: str
     kind: str
     body: Mapping[str, Any]
+    salt: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Charge:
         group: Customer group that it touches; groups are disjoint for life.
         event: What it costs.
         random: Name of the random source of its noise.
+        segments: Which of the partner's customer segments it touches; empty for all of them.
     """
 
     plan: str
@@ -59,6 +63,7 @@ class Charge:
     group: str
     event: Event
     random: str
+    segments: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -68,20 +73,31 @@ class Charge:
 
 @dataclass(frozen=True)
 class Limit:
-    """A budget over all studies, or over those of one purpose.
+    """A budget over all studies, over those of one purpose, or over what one calendar year charged.
 
     Args:
         budget: The filter.
         purpose: Only charges of this purpose count; None for all.
+        year: Only charges of this year, by the ledger's time in UTC, count; None for all.
     """
 
     budget: Filter
     purpose: str | None = None
+    year: int | None = None
 
     @property
     def name(self) -> str:
         """How the limit is called in an error."""
+        if self.year is not None:
+            return f"budget of the year {self.year}"
         return "lifetime budget" if self.purpose is None else f"budget of purpose {self.purpose}"
+
+    @property
+    def span(self) -> str:
+        """Which charges count: one of `spans_of` them."""
+        if self.year is not None:
+            return f"year/{self.year}"
+        return "life" if self.purpose is None else f"purpose/{self.purpose}"
 
 
 @dataclass(frozen=True)
@@ -128,10 +144,14 @@ def refuse_beyond(limit: Limit, charge: Charge, asked: Sequence[float], spent: S
         )
 
 
-def spent_of(reservations: Sequence[Reservation], group: str, purpose: str | None) -> tuple[float, ...]:
-    """Return the Rényi curve of everything reserved for a group, for one purpose or all."""
-    mine = (r.charge for r in reservations if r.charge.group == group)
-    return total(curve([c.event]) for c in mine if purpose in (None, c.purpose))
+def spans_of(purpose: str, at: str) -> tuple[str, ...]:
+    """Return the spans in which a charge counts: for life, for its purpose, for the year of its entry."""
+    return ("life", f"purpose/{purpose}", f"year/{year_of(at)}")
+
+
+def year_of(at: str) -> int:
+    """Return the calendar year of an entry's time."""
+    return int(at[:4])
 
 
 def charge_of(entry: Entry) -> Charge:
@@ -146,6 +166,7 @@ def charge_of(entry: Entry) -> Charge:
             group=str(body["group"]),
             event=event_from_dict(body["event"]),
             random=str(body["random"]),
+            segments=tuple(str(segment) for segment in body.get("segments", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise LedgerFault(Fault(f"entry {entry.seq}", "is not a reservation", "restore the ledger")) from None

@@ -6,14 +6,28 @@ All events are stated for the unit "customer of one partner" and the add/remove 
 """
 
 import dataclasses
-import math
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from coterie.privacy.errors import Fault, LedgerFault
 
-__all__ = ["DiscreteGaussian", "Event", "Nothing", "PoissonGaussian", "event_from_dict", "event_to_dict"]
+__all__ = [
+    "LEAST_NOISE",
+    "MOST",
+    "MOST_NOISE",
+    "DiscreteGaussian",
+    "Event",
+    "Nothing",
+    "PoissonGaussian",
+    "event_from_dict",
+    "event_to_dict",
+]
+
+# What a calibration can give; beyond it no study makes sense, and an accountant's arrays grow without end.
+LEAST_NOISE, MOST_NOISE = 0.1, 10_000.0
+MOST = 100_000  # steps, or vectors, of one event
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class PoissonGaussian:
 
     def valid(self) -> bool:
         """Return whether the fields lie in their ranges."""
-        return _positive(self.noise_multiplier) and 0 < self.sample_rate <= 1 and _whole(self.steps)
+        return _scale(self.noise_multiplier) and 1e-6 <= self.sample_rate <= 1 and _whole(self.steps)
 
     def __str__(self) -> str:
         """Describe the event in words."""
@@ -61,7 +75,7 @@ class DiscreteGaussian:
 
     def valid(self) -> bool:
         """Return whether the fields lie in their ranges."""
-        return _positive(self.sigma) and _whole(self.count)
+        return _scale(self.sigma) and _whole(self.count)
 
     def __str__(self) -> str:
         """Describe the event in words."""
@@ -101,8 +115,17 @@ def event_from_dict(table: Mapping[str, Any]) -> Event:
     Raises:
         LedgerFault: An unknown kind, a missing or extra field, or a value out of range.
     """
-    kind = _KINDS.get(str(table.get("kind")))
-    fields = {key: value for key, value in table.items() if key != "kind"}
+    try:
+        # With their types: true equals 1 for Python, and is no number here.
+        return _read(tuple(sorted((name, type(value), value) for name, value in table.items())))
+    except TypeError:  # a field that is a list or a table, or a name that is no text
+        raise LedgerFault(Fault("event", "is of no known kind", "use the coterie version that wrote it")) from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(items: tuple[tuple[str, type, Any], ...]) -> Event:
+    fields = {name: value for name, _, value in items}
+    kind = _KINDS.get(str(fields.pop("kind", "")))
     names = {field.name for field in dataclasses.fields(kind)} if kind else set()
     if kind is None or set(fields) != names or not all(_plain_number(value) for value in fields.values()):
         raise LedgerFault(Fault("event", "is of no known kind", "use the coterie version that wrote it"))
@@ -117,8 +140,8 @@ def _plain_number(value: object) -> bool:
 
 
 def _whole(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, int) and 1 <= value <= MOST
 
 
-def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+def _scale(value: float) -> bool:
+    return LEAST_NOISE <= value <= MOST_NOISE

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from coterie.privacy.errors import Fault, FileFault, PlanFault
 
-__all__ = ["Identity", "verify"]
+__all__ = ["Identity", "raw_key", "verify"]
 
 _LABEL = "ed25519:"
 
@@ -71,6 +71,22 @@ class Identity:
         return self._key.sign(message)
 
 
+def raw_key(public: str) -> bytes:
+    """Return the 32 bytes of a public key in the form "ed25519:" and base64.
+
+    Raises:
+        PlanFault: The key is malformed.
+    """
+    try:
+        raw = base64.b64decode(public.removeprefix(_LABEL), validate=True)
+        # One spelling for one key: base64 has spare bits, in which two texts could differ.
+        if _LABEL + base64.b64encode(raw).decode() != public or len(raw) != 32:
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise PlanFault(Fault("public key", 'must be "ed25519:" and base64 of 32 bytes', "copy it again")) from None
+    return raw
+
+
 def verify(public: str, signature: bytes, message: bytes) -> None:
     """Check a signature.
 
@@ -83,11 +99,8 @@ def verify(public: str, signature: bytes, message: bytes) -> None:
         PlanFault: The key is malformed, or the signature is not its.
     """
     try:
-        if not public.startswith(_LABEL):
-            raise ValueError
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public[len(_LABEL) :], validate=True))
-        key.verify(signature, message)
-    except (ValueError, binascii.Error, InvalidSignature):
+        Ed25519PublicKey.from_public_bytes(raw_key(public)).verify(signature, message)
+    except (ValueError, InvalidSignature, PlanFault):
         raise PlanFault(
             Fault("signature", "does not verify under the pinned key", "compare the key out of band")
         ) from None

@@ -5,23 +5,27 @@ Rules this module enforces:
   was never settled counts in full for ever;
 - the budget is checked and the reservation written in one transaction, so concurrent studies cannot overspend
   together;
-- nothing is ever updated or deleted (triggers refuse it);
-- an epsilon is never stored: entries carry events and their Rényi curves.
+- nothing is ever updated or deleted (triggers refuse it), and every entry is a leaf of a Merkle tree;
+- time never goes back: where the clock does, an entry takes the time of the one before;
+- an epsilon is never stored: entries carry events, and Rényi curves are summed.
 
-Storage is SQLite in WAL mode with synchronous=FULL: with NORMAL, acknowledged commits are lost on power
-failure. The format is described in `docs/formats/ledger.md`.
+Theorems: a filter stays valid for studies that are chosen adaptively (`renyi.py`) and also when they run
+interleaved (Haney, Shoemate, Tian, Vadhan, Vyrros, Xu and Zhang, "Concurrent Composition for Interactive
+Differential Privacy with Adaptive Privacy-Loss Parameters", CCS 2023, theorem 4 for Rényi DP of a fixed order).
+
+The format is described in `docs/formats/ledger.md`; its file is `storage.py`'s.
 """
 
-import contextlib
 import datetime
 import json
-import os
-import sqlite3
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from coterie.privacy import storage
 from coterie.privacy.canonical import canonical
 from coterie.privacy.charges import (
     Charge,
@@ -31,51 +35,31 @@ from coterie.privacy.charges import (
     charge_of,
     refuse_beyond,
     refuse_beyond_declared,
-    reservation_of,
-    spent_of,
 )
-from coterie.privacy.durable import sync_folder
+from coterie.privacy.entries import charge_body, check_entry, leaf_of
 from coterie.privacy.errors import Fault, LedgerFault
-from coterie.privacy.events import event_to_dict
+from coterie.privacy.log import Log
+from coterie.privacy.merkle import completed
 from coterie.privacy.renyi import curve
+from coterie.privacy.spending import counts_of, spend, spent_in
+from coterie.privacy.upgrade import upgrade
 
 __all__ = ["Ledger"]
 
-_VERSION = 1
-_SCHEMA = (
-    """CREATE TABLE entries (
-        seq  INTEGER PRIMARY KEY CHECK (seq > 0),
-        at   TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('consent', 'refusal', 'reserve', 'settle', 'lost')),
-        key  TEXT UNIQUE,
-        body TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TRIGGER entries_are_never_changed BEFORE UPDATE ON entries
-       BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
-    """CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entries
-       BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END""",
-)
-
-_FIXES = {
-    "SQLITE_FULL": "free some space",
-    "SQLITE_IOERR_WRITE": "free some space",
-    "SQLITE_BUSY": "wait for the other process that writes it",
-    "SQLITE_CANTOPEN": "check the path and its rights",
-    "SQLITE_READONLY": "check the path and its rights",
-}
+_COUNTS = "SELECT grp, span, segment, count FROM spent"
 
 
-class Ledger:
+class Ledger(Log):
     """One open ledger; use as a context manager, under the workspace's lock.
 
     Opening never makes one: a ledger that has vanished must not be taken for one in which nothing is spent.
 
     Args:
-        path: The SQLite file, made by `create`.
+        path: The SQLite file, made by `create`; one of an earlier version is carried over, whole or not at all.
         clock: Returns the time in UTC.
 
     Raises:
-        LedgerFault: The file is missing, cannot be opened, or is not a ledger of this version.
+        LedgerFault: The file is missing, cannot be opened, or is not a ledger of a version that is known here.
     """
 
     def __init__(self, path: Path, clock: Callable[[], datetime.datetime]) -> None:
@@ -83,13 +67,16 @@ class Ledger:
         self._clock = clock
         if not path.is_file():
             raise LedgerFault(Fault(str(path), "is missing", "restore it; without it nothing may be released"))
-        with _faults(path):
+        with storage.faults(path):
             path.chmod(0o600)
-            self._db = _connect(path)
+            self._db = storage.connect(path)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 1:
+                upgrade(self._db)
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:  # an emptied file is not taken for a new ledger: that would give the budget back
             raise LedgerFault(Fault(str(path), "is not a ledger", "restore it, or give another path"))
-        if version != _VERSION:
+        if version != storage.VERSION:
             raise LedgerFault(Fault(str(path), f"has format {version}", f"use a coterie that reads {version}"))
 
     @staticmethod
@@ -101,8 +88,8 @@ class Ledger:
         """
         if path.exists():
             raise LedgerFault(Fault(str(path), "exists", "a ledger is never begun anew"))
-        with _faults(path):
-            _found(path)
+        with storage.faults(path):
+            storage.make(path)
 
     def __enter__(self) -> Self:
         """Return the ledger itself."""
@@ -115,8 +102,13 @@ class Ledger:
         self._db.close()
 
     def record(self, kind: str, body: Mapping[str, Any]) -> Entry:
-        """Append an entry that charges nothing: a "consent" or a "refusal"."""
-        with _faults(self._path), self._transaction():
+        """Append an entry that charges nothing.
+
+        Raises:
+            LedgerFault: The entry is not in a shape that may leave with an export; written, it would stay for ever.
+        """
+        check_entry(Entry(0, "", kind, body))
+        with storage.faults(self._path), storage.transaction(self._db):
             return self._append(kind, body, key=None)
 
     def reserve(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> Reservation:
@@ -137,35 +129,26 @@ class Ledger:
         Guarantees:
             When it returns, the charge survives a crash of process, system or power.
         """
-        asked = curve([charge.event])
-        body = {
-            "plan": charge.plan,
-            "purpose": charge.purpose,
-            "step": charge.step,
-            "attempt": charge.attempt,
-            "group": charge.group,
-            "event": event_to_dict(charge.event),
-            "curve": list(asked),
-            "random": charge.random,
-        }
-        with _faults(self._path), self._transaction():
+        with storage.faults(self._path), storage.transaction(self._db):
             self.would_carry(charge, limits, declared=declared)
-            entry = self._append("reserve", body, key=charge.key)
+            entry = self._append("reserve", charge_body(charge), key=charge.key)
+            self._db.execute("INSERT INTO unsettled VALUES (?)", (entry.seq,))
+            spend(self._db, charge, entry.at)
         return Reservation(entry.seq, charge, None, lost=False)
 
     def would_carry(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> None:
         """Raise BudgetExhausted where `reserve` would; writes nothing."""
-        reservations = self.reservations()
-        refuse_beyond_declared(charge, [r.charge for r in reservations], declared)
-        asked = curve([charge.event])
+        refuse_beyond_declared(charge, [r.charge for r in self.charges_of(charge.plan)], declared)
+        asked, year = curve([charge.event]), self.year
         for limit in limits:
-            refuse_beyond(limit, charge, asked, spent_of(reservations, charge.group, limit.purpose))
+            # The year that counts is the one in which the entry would be written.
+            now = limit if limit.year is None else replace(limit, year=year)
+            refuse_beyond(now, charge, asked, self.spent_in(now.span, charge.group, charge.segments))
 
     def settle(self, reservation: Reservation, release: str) -> Entry:
         """Bind a reservation to the digest of the release that it pays for."""
-        body = {"reserve": reservation.seq, "release": release}
-        with _faults(self._path), self._transaction():
-            return self._append("settle", body, key=f"settle/{reservation.seq}")
+        with storage.faults(self._path), storage.transaction(self._db):
+            return self._close("settle", {"reserve": reservation.seq, "release": release})
 
     def recover(self) -> tuple[Reservation, ...]:
         """Write down every reservation that a crash left unsettled; each stays spent in full.
@@ -173,114 +156,123 @@ class Ledger:
         Returns:
             Those found now.
         """
-        with _faults(self._path), self._transaction():
-            found = tuple(r for r in self.reservations() if r.settled is None and not r.lost)
+        with storage.faults(self._path), storage.transaction(self._db):
+            rows = self._db.execute("SELECT seq FROM unsettled ORDER BY seq").fetchall()
+            found = tuple(self._reservation(self._entry(seq)) for (seq,) in rows)
             for reservation in found:
-                self._append("lost", {"reserve": reservation.seq}, key=f"settle/{reservation.seq}")
+                self._close("lost", {"reserve": reservation.seq})
         return found
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield every entry in order.
+    def entries(self, kind: str | None = None) -> Iterator[Entry]:
+        """Yield every entry in order, or those of one kind.
 
         Raises:
             LedgerFault: An entry is missing or is not a JSON object.
         """
-        with _faults(self._path):
-            rows = self._db.execute("SELECT seq, at, kind, body FROM entries ORDER BY seq").fetchall()
-        for expected, (seq, at, kind, body) in enumerate(rows, start=1):
-            if seq != expected:
+        query = "SELECT seq, at, kind, body, salt FROM entries"
+        rows = self._rows(f"{query} ORDER BY seq") if kind is None else self._of_kind(query, kind)
+        for expected, row in enumerate(rows, start=1):
+            if kind is None and row[0] != expected:
                 raise LedgerFault(Fault(f"{self._path} entry {expected}", "is missing", "restore the ledger"))
-            try:
-                read = json.loads(body)
-            except ValueError:
-                read = None
-            if not isinstance(read, dict):
-                raise LedgerFault(Fault(f"{self._path} entry {seq}", "is not a JSON object", "restore the ledger"))
-            yield Entry(seq, at, kind, read)
+            yield self._read(row)
 
     def reservations(self) -> tuple[Reservation, ...]:
         """Return every reservation with what became of it."""
-        charges: dict[int, Charge] = {}
-        settled: dict[int, str] = {}
-        lost: set[int] = set()
-        for entry in self.entries():
-            if entry.kind == "reserve":
-                charges[entry.seq] = charge_of(entry)
-            elif entry.kind == "settle":
-                settled[reservation_of(entry)] = str(entry.body.get("release"))
-            elif entry.kind == "lost":
-                lost.add(reservation_of(entry))
-        return tuple(Reservation(seq, c, settled.get(seq), seq in lost) for seq, c in charges.items())
+        return tuple(self._reservation(entry) for entry in self.entries() if entry.kind == "reserve")
 
-    def spent(self, group: str, purpose: str | None = None) -> tuple[float, ...]:
-        """Return the Rényi curve of everything reserved for `group`, settled or not."""
-        return spent_of(self.reservations(), group, purpose)
+    def charges_of(self, plan: str) -> tuple[Reservation, ...]:
+        """Return the reservations of one plan."""
+        # A charge's key begins with its plan and "/"; "0" follows "/" in the order of texts.
+        query = "SELECT seq, at, kind, body, salt FROM entries WHERE key >= ? AND key < ? ORDER BY seq"
+        return tuple(self._reservation(self._read(row)) for row in self._rows(query, plan + "/", plan + "0"))
+
+    def spent(
+        self, group: str, purpose: str | None = None, *, year: int | None = None, segments: Sequence[str] = ()
+    ) -> tuple[float, ...]:
+        """Return the Rényi curve of everything reserved for `group`, settled or not.
+
+        Args:
+            group: Customer group.
+            purpose: For this purpose alone; None for all.
+            year: In this calendar year alone; None for all.
+            segments: The worst of these; of all where there are none.
+        """
+        span = f"year/{year}" if year is not None else "life" if purpose is None else f"purpose/{purpose}"
+        return self.spent_in(span, group, segments)
+
+    def spent_in(self, span: str, group: str, segments: Sequence[str]) -> tuple[float, ...]:
+        """Return what `spent` returns for one of `charges.spans_of`: the worst segment, order by order."""
+        with storage.faults(self._path):
+            return spent_in(self._db, group, span, segments)
 
     def paid_for(self, release: str) -> bool:
         """Return whether a release with this digest is settled or recorded, and so may leave."""
-        with _faults(self._path):
-            found = self._db.execute(
-                "SELECT 1 FROM entries WHERE kind IN ('settle', 'consent', 'refusal') "
-                "AND json_extract(body, '$.release') = ? LIMIT 1",
-                (release,),
-            ).fetchone()
-        return found is not None
+        query = (
+            "SELECT 1 FROM entries WHERE kind IN ('settle', 'consent', 'refusal', 'model') "
+            "AND json_extract(body, '$.release') = ? LIMIT 1"
+        )
+        return bool(self._rows(query, release))
 
-    def _append(self, kind: str, body: Mapping[str, Any], *, key: str | None) -> Entry:
-        at = self._clock().isoformat()
-        seq = self._db.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM entries").fetchone()[0]
-        text = canonical(body).decode()
-        self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (seq, at, kind, key, text))
-        return Entry(seq, at, kind, body)
+    @property
+    def today(self) -> datetime.date:
+        """The day of an entry that is written now: the clock's, or the last entry's where the clock went back."""
+        return datetime.date.fromisoformat(self._now(self._last()[1])[:10])
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE takes the write lock before anything is read, so check and charge are one step.
-        self._db.execute("BEGIN IMMEDIATE")
+    @property
+    def year(self) -> int:
+        """The calendar year of an entry that is written now."""
+        return self.today.year
+
+    def check_index(self) -> None:
+        """Hold what is kept as spent against the entries.
+
+        Raises:
+            LedgerFault: They differ: the file was damaged, or edited by hand.
+        """
+        kept = {row[:3]: row[3] for row in self._rows("SELECT grp, span, segment, count FROM spent")}
+        if counts_of(self.entries()) != kept:
+            fix = "restore the file; what is spent must follow from the entries"
+            raise LedgerFault(Fault(str(self._path), "has another count of charges than its entries", fix))
+
+    def _append(self, kind: str, body: Mapping[str, Any], *, key: str | None, at: str = "") -> Entry:
+        size, last = self._last()
+        entry = Entry(size + 1, at or self._now(last), kind, body, secrets.token_hex(16))
+        nodes = b"".join(completed(size, leaf_of(entry), self._node))
+        row = (entry.seq, entry.at, kind, key, canonical(body).decode(), entry.salt, nodes)
+        self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        return entry
+
+    def _close(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        # The time of the entry before: how long the work took tells the size of the table.
+        entry = self._append(kind, body, key=f"settle/{body['reserve']}", at=self._last()[1])
+        self._db.execute("DELETE FROM unsettled WHERE seq = ?", (body["reserve"],))
+        return entry
+
+    def _now(self, last: str) -> str:
+        now = self._clock().astimezone(datetime.UTC).isoformat(timespec="seconds")
+        return max(now, last, key=datetime.datetime.fromisoformat) if last else now
+
+    def _entry(self, seq: int) -> Entry:
+        return self._read(self._at("SELECT seq, at, kind, body, salt FROM entries WHERE seq = ?", seq))
+
+    def _reservation(self, entry: Entry) -> Reservation:
+        query = "SELECT seq, kind, json_extract(body, '$.release') FROM entries WHERE key = ?"
+        rows = self._rows(query, f"settle/{entry.seq}")
+        seq, kind, release = rows[0] if rows else (0, None, None)
+        if kind == "settle" and not isinstance(release, str):
+            raise LedgerFault(Fault(f"{self._path} entry {seq}", "names no release", "restore the ledger"))
+        return Reservation(entry.seq, charge_of(entry), release if kind == "settle" else None, kind == "lost")
+
+    def _of_kind(self, query: str, kind: str) -> list[Any]:
+        hidden = "" if kind in {"reserve", "settle"} else " AND kind NOT IN ('reserve', 'settle')"  # the index's own
+        return self._rows(f"{query} WHERE kind = ?{hidden} ORDER BY seq", kind)
+
+    def _read(self, row: tuple[int, str, str, str, str]) -> Entry:
+        seq, at, kind, body, salt = row
         try:
-            yield
-            self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-
-
-@contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one clear error."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise LedgerFault(Fault(str(path), "holds this charge already", "start a new attempt")) from None
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        fix = _FIXES.get(code, "restore the file")
-        raise LedgerFault(Fault(str(path), f"cannot be used ({code})", fix)) from None
-    except OSError as error:
-        fault = Fault(str(path), f"cannot be opened ({error.strerror})", "check the path and its rights")
-        raise LedgerFault(fault) from None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
-
-
-def _found(path: Path) -> None:
-    """Make an empty ledger, whole or not at all, for its owner alone.
-
-    It is made beside its place and then linked there: SQLite's switch to WAL does not wait for another process,
-    and the files that SQLite keeps beside a database take the rights that it has when they are made.
-    """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)
-    os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with contextlib.closing(_connect(beside)) as db:
-        for statement in (*_SCHEMA, f"PRAGMA user_version = {_VERSION}"):
-            db.execute(statement)
-    with contextlib.suppress(FileExistsError):  # another process was faster
-        os.link(beside, path)
-    beside.unlink()
-    sync_folder(path.parent)
+            read = json.loads(body)
+        except ValueError:
+            read = None
+        if not isinstance(read, dict):
+            raise LedgerFault(Fault(f"{self._path} entry {seq}", "is not a JSON object", "restore the ledger"))
+        return Entry(seq, at, kind, read, salt)

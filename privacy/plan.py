@@ -115,7 +115,7 @@ class Privacy:
     Args:
         unit: "customer of one partner": all rows of one customer at one partner, add/remove.
         epsilon: The total for any one customer over everything that the study releases.
-        delta: The total delta.
+        delta: The total delta; below 1e-10 the accountant does not bound its own round-off, so it is refused.
         trust: "local": every release is private on its own, whoever sees it.
         threshold: Least partners whose replies make a round.
         colluders: Partners assumed to help the coordinator, at least 1.
@@ -124,7 +124,7 @@ class Privacy:
 
     unit: str = field(metadata=one_of("customer of one partner"))
     epsilon: float = field(metadata=number(0, 20, ends="(]"))
-    delta: float = field(metadata=number(1e-12, 1e-3))
+    delta: float = field(metadata=number(1e-10, 1e-3))
     trust: str = field(metadata=one_of("local"))
     threshold: int = field(metadata=integer(1, 1000))
     colluders: int = field(metadata=integer(1, 1000))
@@ -151,9 +151,12 @@ class Cohort:
     Args:
         minimum_customers: Least training customers that a partner must hold; one that holds fewer is
             "unavailable" and does not say why.
+        segments: Customer segments, by the partners' own policies, that take part and pay; None for all. The
+            others' budgets are not touched.
     """
 
     minimum_customers: int = field(default=100, metadata=integer(10, 1_000_000_000))
+    segments: tuple[str, ...] | None = field(default=None, metadata=text(60))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +243,10 @@ class Plan:
                     "correct the list",
                 )
             )
+        segments = self.cohort.segments
+        if segments is not None and (not segments or list(segments) != sorted(set(segments))):
+            rule = "must name segments in ascending order, each once"
+            faults.append(Fault(f"{place}: cohort.segments", rule, "correct the list, or leave it out for all"))
         faults += self.contract.faults(f"{place}: contract")
         if faults:
             raise FileFault(*faults)

@@ -18,6 +18,8 @@ __all__ = [
     "CODES",
     "KINDS",
     "ConsentGiven",
+    "LedgerHead",
+    "ModelReceived",
     "ModelUpdate",
     "Refused",
     "Release",
@@ -51,6 +53,8 @@ CODES: dict[str, str] = {
     "lost": "this attempt was lost in a crash; its charge stays spent",
     "busy": "the workspace is in use by another process",
     "fault": "the partner's node failed; the reason stays with the partner",
+    "segment": "the plan's customer segments are not the partner's",
+    "rollback": "the partner's ledger does not extend the one that the coordinator saw",
 }
 """Every word that a refusal may say; each is free of data (PRIVACY rule 15)."""
 
@@ -186,9 +190,80 @@ class ScoreHistogram:
         return _step_header(self)
 
 
-Release = ConsentGiven | Refused | ModelUpdate | ScoreHistogram
+@dataclass(frozen=True)
+class ModelReceived:
+    """A partner's word that it holds a study's final model and the coordinator's record of the study.
 
-KINDS: dict[str, type[Release]] = {kind.kind: kind for kind in (ConsentGiven, Refused, ModelUpdate, ScoreHistogram)}
+    Leaks: nothing about a customer.
+
+    Args:
+        plan: Digest of the plan.
+        partner: The partner's name in the roster.
+        model: Digest of the weights.
+        record: Digest of the record.
+    """
+
+    kind: ClassVar[str] = "model-received"
+    plan: str
+    partner: str
+    model: str
+    record: str
+
+    @property
+    def event(self) -> Event:
+        """What pays for it."""
+        return Nothing()
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Its fields besides arrays, as plain JSON values."""
+        return {"plan": self.plan, "partner": self.partner, "model": self.model, "record": self.record}
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Its arrays."""
+        return ()
+
+
+@dataclass(frozen=True)
+class LedgerHead:
+    """A signed checkpoint of the partner's ledger, which goes with a reply to a coordinator that asks for it.
+
+    Leaks: how many entries the ledger holds, so how busy the partner is with all its studies; nothing about a
+    customer. Root and proof are hashes of entries, each with 16 random bytes of its own, and cannot be guessed open.
+
+    Args:
+        note: The checkpoint, as `checkpoint.sign_checkpoint` writes it.
+        since: Size of the earlier checkpoint that the coordinator showed; 0 for none.
+        proof: That the ledger extends it (RFC 9162, section 2.1.4), in hexadecimal.
+    """
+
+    kind: ClassVar[str] = "ledger-head"
+    note: str
+    since: int
+    proof: tuple[str, ...]
+
+    @property
+    def event(self) -> Event:
+        """What pays for it."""
+        return Nothing()
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Its fields besides arrays, as plain JSON values."""
+        return {"note": self.note, "since": self.since, "proof": list(self.proof)}
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Its arrays."""
+        return ()
+
+
+Release = ConsentGiven | Refused | ModelUpdate | ScoreHistogram | ModelReceived | LedgerHead
+
+KINDS: dict[str, type[Release]] = {
+    kind.kind: kind for kind in (ConsentGiven, Refused, ModelUpdate, ScoreHistogram, ModelReceived, LedgerHead)
+}
 
 
 def _step_header(release: ModelUpdate | ScoreHistogram) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 
 from coterie.privacy.errors import Fault, FileFault
 
-__all__ = ["Rule", "integer", "number", "one_of", "parse", "read", "text"]
+__all__ = ["Rule", "integer", "load", "number", "one_of", "parse", "read", "text"]
 
 T = TypeVar("T")
+
+_LONGEST_KEY = 200
 
 _KIND = {
     str: "text",
@@ -57,7 +59,8 @@ class Rule:
     def holds(self, value: object) -> bool:
         """Return whether `value`, already of the right type, lies in the range."""
         if isinstance(value, str):
-            return (not self.choices or value in self.choices) and 0 < len(value) <= self.longest
+            # Control characters are in no name; an entry of the ledger that held one could never be exported.
+            return (not self.choices or value in self.choices) and 0 < len(value) <= self.longest and min(value) >= " "
         if isinstance(value, int | float):
             above = self.low is None or (value > self.low if self.open_low else value >= self.low)
             below = self.high is None or (value < self.high if self.open_high else value <= self.high)
@@ -99,8 +102,17 @@ def read(kind: type[T], path: Path) -> T:
     Raises:
         FileFault: The file is missing, unreadable, not TOML, or breaks the schema.
     """
+    return parse(kind, load(path), place=str(path))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read one TOML file as a table.
+
+    Raises:
+        FileFault: The file is missing, unreadable, or not TOML.
+    """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileFault(
             Fault(str(path), f"cannot be read ({error.strerror})", "check the path and its rights")
@@ -111,7 +123,6 @@ def read(kind: type[T], path: Path) -> T:
         line = getattr(error, "lineno", None)
         where = f" at line {line}" if line else ""
         raise FileFault(Fault(str(path), f"is not valid TOML{where}", "correct the syntax")) from None
-    return parse(kind, table, place=str(path))
 
 
 def parse(kind: type[T], table: Mapping[str, Any], *, place: str) -> T:
@@ -165,11 +176,7 @@ def _value(  # noqa: PLR0911 - one arm per kind of value
     if dataclasses.is_dataclass(hint):
         return _table(typing.cast("type[Any]", hint), value, where, faults)
     if typing.get_origin(hint) is dict:
-        if not isinstance(value, Mapping):
-            faults.append(Fault(where, "must be a table", "write it as [name] with keys below"))
-            return None
-        inner = typing.get_args(hint)[1]
-        return {str(k): _value(inner, v, f"{where}.{k}", rule, faults) for k, v in value.items()}
+        return _mapping(typing.get_args(hint)[1], value, where, rule, faults)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.nan  # beyond every range
     if type(value) is not hint:
@@ -179,6 +186,16 @@ def _value(  # noqa: PLR0911 - one arm per kind of value
         faults.append(Fault(where, f"must be {rule.allowed}", "correct its value"))
         return None
     return value
+
+
+def _mapping(inner: Any, value: object, where: str, rule: Rule | None, faults: list[Fault]) -> object:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        faults.append(Fault(where, "must be a table", "write it as [name] with keys below"))
+        return None
+    if not all(0 < len(str(key)) <= _LONGEST_KEY and min(str(key)) >= " " for key in value):
+        faults.append(Fault(where, f"must have keys of 1 to {_LONGEST_KEY} characters", "correct them"))
+        return None
+    return {str(key): _value(inner, item, f"{where}.{key}", rule, faults) for key, item in value.items()}
 
 
 def _allowed(hint: object, field: "dataclasses.Field[Any]") -> str:

@@ -7,7 +7,7 @@ from coterie.privacy.accountant import REPLACE_ONE, UNIT, Guarantee, epsilon, gu
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms
 from coterie.privacy.plan import Plan
 
-__all__ = ["NOT_COVERED", "statement"]
+__all__ = ["NOT_COVERED", "statement", "study_bound"]
 
 NOT_COVERED: tuple[str, ...] = (
     "Which companies take part, the plan, and who refused which step: these depend on no customer.",
@@ -58,6 +58,12 @@ def statement(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") 
         ],
         "replace_one": _finite(_replaced(plan, mechanisms, random_source)),
     }
+
+
+def study_bound(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") -> Guarantee:
+    """Return what a study guarantees to the worst protected group; arguments as `statement`."""
+    bounds = (_bound(plan, mechanisms, group, random_source=random_source) for group in (TRAINING, HOLDOUT))
+    return max(bounds, key=lambda bound: bound.epsilon)
 
 
 def _bound(plan: Plan, mechanisms: Mechanisms, group: str, *, random_source: str) -> Guarantee:

@@ -9,13 +9,14 @@ from coterie.privacy.errors import CoterieError
 from coterie.privacy.signed import SignedPlan
 from coterie.server.coordinator import Patience, Seen, run_study
 from coterie.server.registry import Progress, Registry
+from coterie.server.witness import Witness
 
 __all__ = ["server_app"]
 
 
 def server_app(  # noqa: PLR0913 - all of it is the edge of the program
     signed: SignedPlan,
-    registry: Registry,
+    places: tuple[Registry, Witness],
     *,
     patience: Patience,
     show: Callable[[Seen], None],
@@ -27,7 +28,7 @@ def server_app(  # noqa: PLR0913 - all of it is the edge of the program
 
     Args:
         signed: The plan.
-        registry: Where rounds are published.
+        places: Where rounds are published, and where the partners' checkpoints are kept.
         patience: How long to wait.
         show: Called with what may be shown.
         stop: Asked before every step whether to stop.
@@ -41,7 +42,7 @@ def server_app(  # noqa: PLR0913 - all of it is the edge of the program
     def main(grid: Grid, context: Context) -> None:
         del context  # the plan says everything
         try:
-            done(run_study(grid, signed, registry, patience=patience, show=show, stop=stop))
+            done(run_study(grid, signed, places, patience=patience, show=show, stop=stop))
         except CoterieError as error:
             failed(error)
 

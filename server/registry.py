@@ -1,7 +1,7 @@
 """The registry: published rounds on the coordinator's disk, and where to go on after an interruption."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from coterie.models.propensity import Weights
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.record import Receipt
 from coterie.server.aggregate import AdamState
 
-__all__ = ["Progress", "Refusal", "Registry", "with_refusals"]
+__all__ = ["Progress", "Refusal", "Registry", "with_news"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Progress:
         adam: Moments of FedAdam.
         histograms: Noisy histograms by round and partner.
         refusals: Who did not answer what.
+        receipts: What was received and used.
     """
 
     plan: str
@@ -57,6 +59,7 @@ class Progress:
     adam: AdamState
     histograms: Mapping[int, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
 
 
 class Registry:
@@ -82,7 +85,9 @@ class Registry:
             arrays.update({f"{name}.{i}": np.ascontiguousarray(array) for i, array in enumerate(group)})
         rounds = {str(r): {p: h.tolist() for p, h in by.items()} for r, by in progress.histograms.items()}
         refusals = [vars(refusal) for refusal in progress.refusals]
+        receipts = [vars(receipt) for receipt in progress.receipts]
         head = {"plan": progress.plan, "round": progress.round, "histograms": rounds, "refusals": refusals}
+        head["receipts"] = receipts
         metadata = {"format": "coterie/progress/v1", "progress": json.dumps(head)}
         if progress.round:
             self._rounds.mkdir(exist_ok=True)
@@ -130,10 +135,14 @@ class Registry:
             tuple(arrays[f"{name}.{i}"] for i in range(count)) for name in ("weights", "first", "second")
         )
         adam = AdamState(first, second)
-        return Progress(str(head["plan"]), int(head["round"]), weights, adam, histograms, refusals)
+        receipts = tuple(Receipt(**receipt) for receipt in head.get("receipts", ()))
+        return Progress(str(head["plan"]), int(head["round"]), weights, adam, histograms, refusals, receipts)
 
 
-def with_refusals(progress: Progress, refusals: tuple[Refusal, ...]) -> Progress:
-    """Return the state with further refusals, each kept once."""
-    known = set(progress.refusals)
-    return replace(progress, refusals=progress.refusals + tuple(r for r in refusals if r not in known))
+def with_news(progress: Progress, refusals: Iterable[Refusal], receipts: Iterable[Receipt]) -> Progress:
+    """Return the state with further refusals and receipts, each kept once."""
+    return replace(
+        progress,
+        refusals=tuple(dict.fromkeys((*progress.refusals, *refusals))),
+        receipts=tuple(dict.fromkeys((*progress.receipts, *receipts))),
+    )

@@ -17,7 +17,8 @@ from coterie.clients.wire import EVALUATE, TRAIN, WireFault, decode_release, enc
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import Mechanisms
 from coterie.privacy.plan import Plan
-from coterie.privacy.release import ModelUpdate, Refused, ScoreHistogram, weights_digest
+from coterie.privacy.record import Receipt
+from coterie.privacy.release import ModelUpdate, Refused, ScoreHistogram, release_digest, weights_digest
 from coterie.server.aggregate import (
     AdamState,
     Expected,
@@ -53,6 +54,7 @@ class PlanStrategy(Strategy):
         self.adam = adam
         self.histograms: dict[str, NDArray[np.int64]] = {}
         self.rejected: list[Refusal] = []
+        self.receipts: list[Receipt] = []
         self.answered: set[str] = set()
 
     def ask(self, kind: str, round_: int, weights: Weights, attempts: Mapping[str, int]) -> list[Message]:
@@ -149,4 +151,5 @@ class PlanStrategy(Strategy):
                 self.rejected.append(Refusal(partner, kind, round_, "rejected", error.faults[0].rule))
                 continue
             self.answered.add(partner)
+            self.receipts.append(Receipt(partner, release.step, release.attempt, release_digest(release)))
             yield release

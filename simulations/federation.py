@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from coterie.clients.app import client_app
 from coterie.models.propensity import Weights
+from coterie.privacy.clock import now
+from coterie.privacy.identity import Identity
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import RandomSource
 from coterie.privacy.signed import SignedPlan
@@ -16,6 +18,7 @@ from coterie.server.app import server_app
 from coterie.server.coordinator import Patience, Seen
 from coterie.server.registry import Progress, Registry
 from coterie.server.rounds import StudyAborted
+from coterie.server.witness import Witness
 from coterie.simulations.engines.local import run_local
 from coterie.simulations.engines.ray import node_configs, run_ray
 from coterie.simulations.partners import partner_folders, provision, workspace_of
@@ -72,11 +75,12 @@ def run_federation(  # noqa: PLR0913 - all of it is the edge of the program
     signed = provision(root, plan, tables, seed=seed)
     folders = tuple(partner_folders(root, signed.plan))
     client = client_app(functools.partial(workspace_of, folders), random=random)
+    coordinator = root / "coordinator"
     ended: list[Progress] = []
     failed: list[BaseException] = []
     server = server_app(
         signed,
-        Registry(root / "coordinator"),
+        (Registry(coordinator), Witness(coordinator, Identity.load(coordinator / "identity.pem"), now)),
         patience=Patience(seconds=3600.0, poll=0.02),
         show=show,
         stop=stop,

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from coterie.clients.app import now
-from coterie.clients.policy import limits, policy_digest, read_policy
 from coterie.clients.workspace import Workspace
 from coterie.models import metrics
 from coterie.privacy.accountant import epsilon
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.charges import Reservation
+from coterie.privacy.clock import now
 from coterie.privacy.events import Event
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
+from coterie.privacy.policy import limits, policy_digest, read_policy
 from coterie.privacy.renyi import Filter, curve, total
 from coterie.server.registry import Progress
 from coterie.simulations.federation import Outcome
@@ -77,7 +77,7 @@ def budget(outcome: Outcome) -> list[dict[str, Any]]:
         policy = read_policy(workspace.policy)
         with Ledger(workspace.ledger, now) as ledger:
             reservations = ledger.reservations()
-        lifetime, *_ = limits(policy, plan.purpose)
+        lifetime, *_ = limits(policy, plan.purpose, now().year)
         found.append(
             {
                 "partner": partner.name,

@@ -21,11 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coterie.clients.app import now
 from coterie.models.card import model_card
 from coterie.models.modelfile import ModelFile, model_bytes
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.canonical import canonical
+from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.plan import Plan

@@ -11,8 +11,8 @@ import pytest
 from typer.main import get_command
 
 from coterie.cli.main import app
-from coterie.clients.policy import Budget, Policy
-from coterie.privacy import contract, events, plan, release
+from coterie.privacy import contract, entries, events, plan, release
+from coterie.privacy.policy import Budget, Policy
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,7 +79,7 @@ def test_every_key_of_a_study_is_described(name):
     assert name in text("docs/study.md")
 
 
-@pytest.mark.parametrize("kind", ["consent", "refusal", "reserve", "settle", "lost"])
+@pytest.mark.parametrize("kind", entries.SHAPES)
 def test_every_kind_of_ledger_entry_is_described(kind):
     assert f"| `{kind}` |" in text("docs/formats/ledger.md")
 

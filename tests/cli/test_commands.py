@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from coterie.cli.main import app, main
-from coterie.clients.app import now
+from coterie.privacy.clock import now
 from coterie.privacy.ledger import Ledger
 from coterie.simulations import sources
 

@@ -22,7 +22,7 @@ from flwr.common.serde import message_to_proto
 from coterie.clients.app import client_app
 from coterie.clients.node import open_node
 from coterie.clients.task import Task, encoding_of
-from coterie.clients.wire import encode_plan, encode_task
+from coterie.clients.wire import encode_plan, encode_task, split_head, with_head
 from coterie.clients.workspace import Workspace
 from coterie.models import propensity
 from coterie.privacy.calibration import calibrate
@@ -34,6 +34,7 @@ from coterie.privacy.randomness import SeededSource
 from coterie.privacy.signed import SignedPlan, sign
 from coterie.server.coordinator import Patience, run_study
 from coterie.server.registry import Registry
+from coterie.server.witness import Witness
 from coterie.simulations.engines.local import LocalGrid
 from coterie.simulations.engines.ray import node_configs
 from coterie.simulations.partners import partner_folders, provision, workspace_of
@@ -42,6 +43,7 @@ NAMES = ("amber", "birch", "cedar")
 TODAY = datetime.datetime(2031, 5, 4, 12, tzinfo=datetime.UTC)
 REGIONS = ("north", "south", "east")
 SEEDED = SeededSource(b"tests")
+BOOKKEEPING = ("opened", "policy", "model")
 AT_ONCE = Patience(seconds=0.0, poll=0.0)  # a reply that is not there at the first look is not waited for
 
 CONTRACT = Contract(
@@ -180,9 +182,14 @@ class Federation:
 
     # --- what a partner keeps -----------------------------------------------------------------------------
 
-    def entries(self, name: str = "amber") -> list:
+    def everything(self, name: str = "amber") -> list:
+        """Every entry of a partner's ledger."""
         with Ledger(self.workspace(name).ledger, self.clock) as ledger:
             return list(ledger.entries())
+
+    def entries(self, name: str = "amber") -> list:
+        """The entries about studies, without what the ledger says of the partner itself."""
+        return [entry for entry in self.everything(name) if entry.kind not in BOOKKEEPING]
 
     def kinds(self, name: str = "amber") -> list[str]:
         return [entry.kind for entry in self.entries(name)]
@@ -206,9 +213,11 @@ class Federation:
         for key, value in changes.items():
             part, _, inner = key.partition("__")
             (rules[part] if inner else rules)[inner or part] = value
-        budget = rules.pop("budget")
+        budget, segments = rules.pop("budget"), rules.pop("segments", None)
         purposes = budget.pop("purposes", {})
         lines = [f"{key} = {json.dumps(value)}" for key, value in rules.items()]
+        if segments is not None:
+            lines += ["[segments]", *(f"{key} = {json.dumps(value)}" for key, value in segments.items())]
         lines += ["[budget]", *(f"{key} = {value!r}" for key, value in budget.items())]
         lines += ["[budget.purposes]", *(f"{json.dumps(key)} = {value!r}" for key, value in purposes.items())]
         path.write_text("\n".join(lines), encoding="utf-8")
@@ -244,10 +253,15 @@ class Federation:
     def ask_task(self, grid: LocalGrid, message_type: str, task: Task | None = None, name: str = "amber") -> Message:
         return self.ask(grid, message_type, encode_task(task or self.task()), name)
 
+    def witness(self) -> Witness:
+        return Witness(self.root / "coordinator", self.coordinator, self.clock)
+
+    def places(self) -> tuple[Registry, Witness]:
+        return Registry(self.root / "coordinator"), self.witness()
+
     def run(self, grid: LocalGrid | None = None, *, stop=lambda: False, show=lambda _: None):
         """Run the study, or go on with it."""
-        registry = Registry(self.root / "coordinator")
-        return run_study(grid or self.grid(), self.signed, registry, patience=AT_ONCE, show=show, stop=stop)
+        return run_study(grid or self.grid(), self.signed, self.places(), patience=AT_ONCE, show=show, stop=stop)
 
 
 class Clients:
@@ -263,14 +277,24 @@ class Clients:
 
 
 def altered(app, change: Callable[[Message], object], kinds: tuple[str, ...] = ("train",)):
-    """An app whose replies are changed behind its door: `change` returns a message, or what one is made of."""
+    """An app whose replies are changed behind its door: `change` returns a message, or what one is made of.
+
+    The ledger's checkpoint stays beside the reply as the honest door put it there, out of sight of `change`.
+    """
 
     def client(message, context):
         reply = app(message, context)
         if message.metadata.message_type not in kinds:
             return reply
+        head = None
+        if not reply.has_error():
+            head, reply.content = split_head(reply.content)
         other = change(reply)
-        return other if isinstance(other, Message) else Message(other, reply_to=message)
+        if not isinstance(other, Message):
+            other = Message(other, reply_to=message)
+        if head is not None and not other.has_error():
+            other.content = with_head(other.content, head)
+        return other
 
     return client
 

@@ -42,7 +42,7 @@ def lines_of(template, tmp_path, kind):
 def die(template, folder, kind, line):
     """Kill a partner before a line; check what holds whatever the line, and return what it had come to."""
     federation = copied(template, folder)
-    consent = federation.entries()
+    consent = federation.everything()
     process = Process(work, federation.root, PLAN, kind, line)
     said = process.heard()
     assert process.ended() == -signal.SIGKILL
@@ -147,7 +147,7 @@ def test_a_full_disk_at_the_ledger_stops_the_work_before_any_noise(broad):
 @pytest.mark.parametrize("kind", ["train", "measure"])
 def test_a_release_altered_in_the_outbox_is_a_fault_and_is_not_made_anew(agreed, kind):
     getattr(agreed, kind)()
-    ledger = agreed.entries()
+    ledger = agreed.everything()
     (path,) = (agreed.folders["amber"] / "outbox").iterdir()
     whole = path.read_bytes()
     (held,) = agreed.reservations()
@@ -166,7 +166,7 @@ def test_a_release_altered_in_the_outbox_is_a_fault_and_is_not_made_anew(agreed,
             path.write_bytes(harm)
         with pytest.raises(LedgerFault, match="is not the release that the ledger settled"):
             getattr(agreed, kind)()
-    assert agreed.entries() == ledger
+    assert agreed.everything() == ledger
 
 
 def test_a_release_of_another_charge_in_the_outbox_is_a_fault(agreed):

@@ -16,15 +16,17 @@ from flwr.proto.recorddict_pb2 import RecordDict as Proto
 from coterie.clients.task import Task
 from coterie.clients.wire import (
     WireFault,
+    decode_close,
     decode_plan,
     decode_release,
     decode_task,
+    encode_close,
     encode_plan,
     encode_release,
     encode_task,
 )
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
-from coterie.privacy.release import ConsentGiven, ModelUpdate, Refused, ScoreHistogram, release_digest
+from coterie.privacy.release import ConsentGiven, ModelReceived, ModelUpdate, Refused, ScoreHistogram, release_digest
 
 UPDATE, HISTOGRAM = PoissonGaussian(1.0, 0.1, 2), DiscreteGaussian(2.0, 1)
 WEIGHTS = (np.arange(6, dtype=np.float32).reshape(2, 3), np.array([0.5], dtype=np.float32))
@@ -36,6 +38,7 @@ RELEASES = (
     Refused("sha256:aa", ("budget", "column", "purpose")),
     ModelUpdate("sha256:aa", "amber", "train/3", 2, "sha256:bb", UPDATE, WEIGHTS),
     ScoreHistogram("sha256:aa", "amber", "evaluate/3", 1, "sha256:bb", HISTOGRAM, COUNTS),
+    ModelReceived("sha256:aa", "amber", "sha256:bb", "sha256:cc"),
 )
 
 
@@ -50,6 +53,8 @@ DECODERS = {
     "histogram": (lambda: encode_release(RELEASES[4]), decoded),
     "consent": (lambda: encode_release(RELEASES[0]), decoded),
     "refusal": (lambda: encode_release(RELEASES[2]), decoded),
+    "close": (lambda: encode_close(b"a signed record", WEIGHTS), decode_close),
+    "received": (lambda: encode_release(RELEASES[5]), decoded),
 }
 
 
@@ -109,7 +114,7 @@ def test_a_release_arrives_as_it_was_sent(release):
     assert got.event == release.event
 
 
-@pytest.mark.parametrize("release", RELEASES[3:], ids=lambda r: r.kind)
+@pytest.mark.parametrize("release", RELEASES[3:5], ids=lambda r: r.kind)
 def test_a_kind_that_is_not_expected_is_a_fault(release):
     with pytest.raises(WireFault):
         decode_release(encode_release(release), update=None, histogram=None)

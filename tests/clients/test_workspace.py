@@ -6,9 +6,9 @@ import stat
 import pytest
 
 from coterie.clients.node import open_node
-from coterie.clients.policy import read_policy
 from coterie.clients.workspace import Workspace, WorkspaceBusy
 from coterie.privacy.errors import FileFault, LedgerFault
+from coterie.privacy.policy import read_policy
 from coterie.tests.clients.federation import SEEDED, files_of, study, today
 from coterie.tests.clients.processes import Process, hold
 

@@ -149,6 +149,129 @@ def racing(folder, racers, attempts, room):
         }
 
 
+def dividing(folder, racers, attempts, seed):
+    """Let processes charge segments, purposes and everybody at once; return what was granted, and all that is held."""
+    limits = [Limit(Filter(1.0, 1e-5)), Limit(Filter(0.7, 1e-5), purpose="test"), Limit(Filter(0.8, 1e-5), year=2030)]
+    Ledger.create(folder / "ledger.sqlite")
+    start, go = os.pipe()
+    children = []
+    for racer in range(racers):
+        child = os.fork()
+        if child == 0:
+            rng = random.Random(seed * 100 + racer)  # noqa: S311 - no secret
+            told: object = []
+            try:
+                os.close(go)
+                os.read(start, 1)
+                granted = []
+                with Ledger(folder / "ledger.sqlite", clock) as ledger:
+                    for attempt in range(attempts):
+                        segments = rng.choice([(), ("a",), ("b",), ("c",), ("a", "b")])
+                        purpose, sigma = rng.choice(["test", "work"]), rng.choice([9.0, 14.0, 30.0])
+                        event = DiscreteGaussian(sigma, 1)
+                        plan = f"sha256:{racer}.{attempt}"
+                        asked = Charge(plan, purpose, "x", 1, "training", event, "os", segments)
+                        kept = [limit for limit in limits if limit.purpose in {None, purpose}]
+                        try:
+                            ledger.reserve(asked, kept, declared=1)
+                            granted.append([list(segments), purpose, sigma])
+                        except BudgetExhausted:
+                            granted.append(None)
+                told = granted
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                told = repr(error)
+            finally:
+                (folder / f"granted.{racer}").write_text(json.dumps(told))
+                os._exit(0)
+        children.append(child)
+    os.close(start)
+    os.close(go)
+    for child in children:
+        os.waitpid(child, 0)
+    told = [json.loads((folder / f"granted.{racer}").read_text()) for racer in range(racers)]
+    with Ledger(folder / "ledger.sqlite", clock) as ledger:
+        held = [[list(r.charge.segments), r.charge.purpose, r.charge.event.sigma] for r in ledger.reservations()]
+    lists = [answer for answer in told if isinstance(answer, list)]
+    return {
+        "granted": [one for answer in lists for one in answer if one],
+        "refused": sum(one is None for answer in lists for one in answer),
+        "held": held,
+        "errors": [answer for answer in told if isinstance(answer, str)],
+    }
+
+
+def dump(path):
+    """Return the version of a file, and its tables row by row."""
+    db = sqlite3.connect(path)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    rows = db.execute("SELECT seq, at, kind, key, body FROM entries ORDER BY seq").fetchall()
+    whole = db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+    return version, tables, rows, whole
+
+
+def upgrading(folder, kills, seed):
+    """Kill the carrying over of a ledger of version 1 at random points; it must be there whole, in either version."""
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    path = folder / "ledger.sqlite"
+    earlier = path.read_bytes()
+    _, _, rows, _ = dump(path)
+    wrong, versions = [], []
+    took = 0.05
+    for _ in range(kills):
+        for beside in folder.glob("ledger.sqlite*"):
+            beside.unlink()
+        path.write_bytes(earlier)
+        alive, child_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(alive)
+            with Ledger(path, clock):
+                os._exit(0)
+        os.close(child_end)
+        ended, _, _ = select.select([alive], [], [], rng.uniform(0.0, took))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(alive)
+        took = took * 0.9 if ended else took * 1.1  # about as long as it takes here
+        version, tables, kept, whole = dump(path)
+        versions.append(version)
+        if kept != rows or not whole or "earlier" in tables or ("spent" in tables) != (version == 2):
+            wrong.append(f"half carried over at version {version}")
+        with Ledger(path, clock) as ledger:
+            if len(list(ledger.entries())) != len(rows) or dump(path)[0] != 2:
+                wrong.append("was not carried over the next time")
+    return {"wrong": wrong, "versions": versions}
+
+
+def together(folder, openers, _seed):
+    """Let processes open one ledger of version 1 at once; return what each saw."""
+    path = folder / "ledger.sqlite"
+    start, go = os.pipe()
+    children = []
+    for opener in range(openers):
+        child = os.fork()
+        if child == 0:
+            told: object = "nothing"
+            try:
+                os.close(go)
+                os.read(start, 1)
+                with Ledger(path, clock) as ledger:
+                    told = [ledger.size, ledger.root(ledger.size).hex(), ledger.spent("training")[0]]
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                told = repr(error)
+            finally:
+                (folder / f"told.{opener}").write_text(json.dumps(told))
+                os._exit(0)
+        children.append(child)
+    os.close(start)
+    os.close(go)
+    for child in children:
+        os.waitpid(child, 0)
+    return [json.loads((folder / f"told.{opener}").read_text()) for opener in range(openers)]
+
+
 def full_disk(folder):
     """Write until files may grow no more, then go on when they may again."""
     Ledger.create(folder / "ledger.sqlite")
@@ -178,5 +301,12 @@ def full_disk(folder):
 
 if __name__ == "__main__":
     role, at, *numbers = sys.argv[1:]
-    roles = {"killing": killing, "racing": racing, "full_disk": full_disk}
+    roles = {
+        "killing": killing,
+        "racing": racing,
+        "full_disk": full_disk,
+        "dividing": dividing,
+        "upgrading": upgrading,
+        "together": together,
+    }
     print(json.dumps(roles[role](Path(at), *map(int, numbers))))  # noqa: T201 - its way to answer

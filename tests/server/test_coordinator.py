@@ -319,7 +319,7 @@ def test_the_app_hands_over_the_end_or_the_reason(federation):
     done, failed = [], []
     app = server_app(
         federation.signed,
-        Registry(federation.root / "coordinator"),
+        federation.places(),
         patience=AT_ONCE,
         show=lambda _: None,
         stop=lambda: False,
@@ -350,7 +350,7 @@ def test_a_study_of_another_plan_in_the_same_folder_is_not_mixed_up(federation):
         run_study(
             federation.grid(),
             federation.sign(name="autumn"),
-            Registry(federation.root / "coordinator"),
+            federation.places(),
             patience=AT_ONCE,
             show=lambda _: None,
             stop=lambda: False,

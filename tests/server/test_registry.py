@@ -7,7 +7,7 @@ import pytest
 
 from coterie.privacy.errors import FileFault
 from coterie.server.aggregate import AdamState
-from coterie.server.registry import Progress, Refusal, Registry, with_refusals
+from coterie.server.registry import Progress, Refusal, Registry, with_news
 
 DRAW = np.random.default_rng(4)
 REFUSALS = (Refusal("amber", "train", 2, "lost"), Refusal("node 7", "consent", 0, "rejected", "sent another shape"))
@@ -112,5 +112,5 @@ def test_a_crash_while_publishing_leaves_the_state_before(tmp_path, monkeypatch)
 
 
 def test_a_refusal_is_kept_once():
-    state = with_refusals(progress(), (REFUSALS[0], Refusal("cedar", "train", 2, "silent")))
+    state = with_news(progress(), (REFUSALS[0], Refusal("cedar", "train", 2, "silent")), ())
     assert [refusal.partner for refusal in state.refusals] == ["amber", "node 7", "cedar"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from coterie.clients.app import now
 from coterie.models.modelfile import load_model
+from coterie.privacy.clock import now
 from coterie.privacy.errors import FileFault
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.randomness import OsSource, SeededSource

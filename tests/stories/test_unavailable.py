@@ -43,7 +43,7 @@ def test_every_fault_of_a_table_is_the_same_bytes_to_the_coordinator(agreed, kin
 def test_a_bad_table_is_told_in_full_to_the_partner_and_changes_nothing_else(agreed, kind, name):
     agreed.put(TABLES[name])
     before = files_of(agreed.folders["amber"])
-    entries = agreed.entries()
+    entries = agreed.everything()
     ask(agreed, kind)
     after = files_of(agreed.folders["amber"])
     changed = {file for file in after if before.get(file) != after[file]}
@@ -51,7 +51,7 @@ def test_a_bad_table_is_told_in_full_to_the_partner_and_changes_nothing_else(agr
     (approval,) = before.keys() - after.keys()
     assert approval.startswith("contracts/")
     # Appended: that it was unavailable, and nothing of why.
-    *earlier, last = agreed.entries()
+    *earlier, last = agreed.everything()
     assert earlier == entries
     assert (last.kind, last.body["codes"]) == ("refusal", ["unavailable"])
     with pytest.raises(ContractFault) as caught:

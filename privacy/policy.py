@@ -7,13 +7,14 @@ everything. What follows from a policy for a plan is decided in `consent.py`.
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
 from coterie.privacy.renyi import Filter
-from coterie.privacy.schema import integer, number, one_of, read, text
+from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
 
-__all__ = ["Budget", "Policy", "limits", "policy_digest", "read_policy"]
+__all__ = ["Budget", "Policy", "Segments", "limits", "policy_digest", "read_policy", "read_rules"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,28 @@ class Budget:
         lifetime_epsilon: Most over all studies, for ever.
         delta: Delta of the lifetime and purpose budgets, and most that one study may ask for.
         purposes: Most per purpose, over all its studies; a purpose not named has the lifetime budget.
+        year_epsilon: Most in one calendar year (UTC), over all studies; None where the lifetime budget is enough.
     """
 
     study_epsilon: float = field(metadata=number(0, 100, ends="(]"))
     lifetime_epsilon: float = field(metadata=number(0, 1000, ends="(]"))
     delta: float = field(metadata=number(0, 1e-3, ends="(]"))
     purposes: dict[str, float] = field(default_factory=dict, metadata=number(0, 1000, ends="(]"))
+    year_epsilon: float | None = field(default=None, metadata=number(0, 1000, ends="(]"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """How customers are divided for life, so that studies on different segments do not pay for each other.
+
+    Args:
+        by: "hash" divides by a keyed hash that is fixed for life; anything else names a column that is public and
+            never changes for a customer, such as the country of the contract.
+        names: The segments: any names for "hash", the column's values otherwise.
+    """
+
+    by: str = field(metadata=text(100))
+    names: tuple[str, ...] = field(metadata=text(60))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +68,7 @@ class Policy:
         minimum_customers: Least training customers for this partner to take part in anything. The constant is the
             partner's own: were it the plan's, a row of plans would count the customers.
         budget: What may be spent.
+        segments: How customers are divided, fixed with the first consent; None where they are not.
     """
 
     coordinator: str = field(metadata=text(100))
@@ -64,6 +82,7 @@ class Policy:
     minimum_partners: int = field(metadata=integer(1, 1000))
     minimum_customers: int = field(metadata=integer(10, 1_000_000_000))
     budget: Budget
+    segments: Segments | None = None
 
 
 def read_policy(path: Path) -> Policy:
@@ -75,13 +94,27 @@ def read_policy(path: Path) -> Policy:
     return read(Policy, path)
 
 
+def read_rules(path: Path) -> tuple[Policy, dict[str, Any]]:
+    """Read a policy file once: its rules, and its content as it stands there.
+
+    Raises:
+        FileFault: It is missing or breaks the schema.
+    """
+    content = load(path)
+    return parse(Policy, content, place=str(path)), content
+
+
 def policy_digest(path: Path) -> str:
     """Return the digest of the policy's content, whatever its layout."""
     return digest(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-def limits(policy: Policy, purpose: str) -> tuple[Limit, ...]:
-    """Return the budgets across studies that a charge for `purpose` must keep."""
-    lifetime = Limit(Filter(policy.budget.lifetime_epsilon, policy.budget.delta))
-    own = policy.budget.purposes.get(purpose)
-    return (lifetime,) if own is None else (lifetime, Limit(Filter(own, policy.budget.delta), purpose))
+def limits(policy: Policy, purpose: str, year: int) -> tuple[Limit, ...]:
+    """Return the budgets across studies that a charge for `purpose` in `year` must keep."""
+    budget = policy.budget
+    kept = [Limit(Filter(budget.lifetime_epsilon, budget.delta))]
+    if purpose in budget.purposes:
+        kept.append(Limit(Filter(budget.purposes[purpose], budget.delta), purpose=purpose))
+    if budget.year_epsilon is not None:
+        kept.append(Limit(Filter(budget.year_epsilon, budget.delta), year=year))
+    return tuple(kept)

@@ -1,0 +1,103 @@
+"""What a policy says of a plan: pure rules, asked by the partner before it consents and by the reviewer afterwards."""
+
+import datetime
+from dataclasses import dataclass
+
+from coterie.privacy.errors import Fault
+from coterie.privacy.plan import Plan
+from coterie.privacy.policy import Policy
+
+__all__ = ["Reason", "breaches", "misplaced"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a plan is refused.
+
+    Args:
+        code: A key of `release.CODES`.
+        fault: The same for the partner's operator, with names and limits.
+    """
+
+    code: str
+    fault: Fault
+
+
+def misplaced(plan: Plan, name: str, key: str, day: datetime.date) -> list[Reason]:
+    """Return what speaks against a partner's taking part on a day: expiry, and its place in the roster.
+
+    Args:
+        plan: The plan.
+        name: The partner's name.
+        key: Its public identity key.
+        day: The day by its clock.
+    """
+    reasons = []
+    if day > plan.expires:
+        reasons.append(_reason("expired", "plan.expires", "lies in the past", "ask for a new plan"))
+    entry = plan.partner(name)
+    if entry is None or entry.key != key:
+        fix = "give the coordinator your name and public key again"
+        reasons.append(_reason("roster", "plan.partners", "does not hold this partner with its own key", fix))
+    return reasons
+
+
+def breaches(plan: Plan, policy: Policy) -> list[Reason]:
+    """Return every rule of the policy that a plan breaks, but for what is left of the budget."""
+    return [*_scope(plan, policy), *_segments(plan, policy), *_asked(plan, policy)]
+
+
+def _scope(plan: Plan, policy: Policy) -> list[Reason]:
+    reasons = []
+    if plan.purpose not in policy.purposes:
+        reasons.append(_reason("purpose", "plan.purpose", f"{plan.purpose} is not permitted", "permit it in purposes"))
+    contract = plan.contract
+    if contract.customer != policy.customer:
+        reasons.append(_reason("customer", "plan.contract.customer", "is not the policy's customer", "plan with it"))
+    if contract.label not in policy.labels:
+        reasons.append(_reason("label", "plan.contract.label", "is not permitted", "permit it in labels"))
+    names = {column.name for column in contract.columns}
+    reasons += [
+        _reason("column", f"plan.contract.columns.{name}", "is not permitted", "permit it in columns")
+        for name in sorted(names - set(policy.columns))
+    ]
+    special = {column.name for column in contract.columns if column.sensitivity == "special"}
+    reasons += [
+        _reason("special-column", f"plan.contract.columns.{name}", "is of special sensitivity", "permit it in special")
+        for name in sorted(special - set(policy.special))
+    ]
+    if plan.model.family not in policy.families:
+        reasons.append(_reason("family", "plan.model.family", "is not permitted", "permit it in families"))
+    return reasons
+
+
+def _segments(plan: Plan, policy: Policy) -> list[Reason]:
+    known = set(policy.segments.names) if policy.segments else set()
+    if set(plan.cohort.segments or ()) <= known:
+        return []
+    fix = "plan with the partner's segments, or with all customers"
+    return [_reason("segment", "plan.cohort.segments", "are not the policy's", fix)]
+
+
+def _asked(plan: Plan, policy: Policy) -> list[Reason]:
+    reasons = []
+    budget, privacy = policy.budget, plan.privacy
+    if privacy.trust not in policy.trust:
+        reasons.append(_reason("trust", "plan.privacy.trust", "is not permitted", "permit it in trust"))
+    if len(plan.partners) < policy.minimum_partners:
+        rule = f"names fewer partners than {policy.minimum_partners}"
+        reasons.append(_reason("partners", "plan.partners", rule, "ask for a larger federation"))
+    if plan.cohort.minimum_customers > policy.minimum_customers:
+        rule = f"exceeds the policy's {policy.minimum_customers}, which is what is kept"
+        reasons.append(_reason("cohort", "plan.cohort.minimum_customers", rule, "lower it, or raise the policy's"))
+    if privacy.delta > budget.delta:
+        rule = f"{privacy.delta:g} exceeds the policy's {budget.delta:g}"
+        reasons.append(_reason("delta", "plan.privacy.delta", rule, "lower it in the plan"))
+    if privacy.epsilon > budget.study_epsilon:
+        rule = f"{privacy.epsilon:g} exceeds the policy's {budget.study_epsilon:g} for a study"
+        reasons.append(_reason("study-budget", "plan.privacy.epsilon", rule, "lower it in the plan"))
+    return reasons
+
+
+def _reason(code: str, place: str, rule: str, fix: str) -> Reason:
+    return Reason(code, Fault(place, rule, fix))

@@ -1,0 +1,259 @@
+"""A study's events as a verdict tells them, and what follows from them for persons, groups and attackers.
+
+A verdict keeps events in words. They are read back here, and believed only where the second accountant finds for them
+what the verdict says of the study: what was read is then what was charged, to the digits that words keep.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+from coterie.privacy.accountant import REPLACE_ONE, epsilon
+from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.errors import CoterieError
+from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.plan import Plan, plan_from_dict
+from coterie.privacy.renyi import ORDERS
+from coterie.privacy.review.accountants import Recomputed, recomputed
+from coterie.privacy.review.bracket import bracket
+from coterie.privacy.review.divergence import direct_curve
+from coterie.privacy.review.profile import Profile, profile
+from coterie.privacy.review.verdict import GroupSpent, Study, Verdict
+
+__all__ = [
+    "MOST_PARTNERS",
+    "Composition",
+    "by_partners",
+    "composition",
+    "matches_plan",
+    "plain",
+    "plan_of",
+    "replaced",
+    "standing",
+    "worst_profile",
+]
+
+MOST_PARTNERS = 20  # that a person is reckoned to be a customer of
+
+_SUMS = re.compile(r"(\d{1,9}) noisy gradient sums, Poisson rate (\S{1,30}), noise multiplier (\S{1,30})")
+_COUNTS = re.compile(r"(\d{1,9}) noisy histograms, discrete Gaussian noise of scale (\S{1,30}) on every count")
+_WORDS = 1e-3  # of an epsilon: what six digits of a noise may move it
+_T = TypeVar("_T", int, float)
+_ALWAYS = ("form", "signature", "tree", "entries")  # without these nothing in the file is anybody's word
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a study did and may do to one customer of each group.
+
+    Args:
+        charged: Events that were charged, by group.
+        allowed: Events that the consent allows, by group.
+        delta: The plan's.
+        plan: The plan.
+        void: Whether some noise was not secret: no figure then means anything.
+    """
+
+    charged: Mapping[str, tuple[Event, ...]]
+    allowed: Mapping[str, tuple[Event, ...]]
+    delta: float
+    plan: Plan
+    void: bool
+
+
+def plain(text: str) -> str:
+    """Return a text with all that is not printable, such as terminal escapes and line breaks, as "?"."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def standing(verdict: Verdict, names: Sequence[str], *, good: str, bad: str) -> tuple[str, str]:
+    """Return `good` where checks hold, otherwise `bad`, and words for the reader about the first that does not.
+
+    Args:
+        verdict: What a review found.
+        names: The checks that matter, beside those without which nothing does.
+        good: What to return where all hold.
+        bad: What to return otherwise; a check that was not asked does not hold.
+    """
+    statuses = {check.name: check.status for check in verdict.checks}
+    for name in (*_ALWAYS, *names):
+        status = statuses.get(name, "open")
+        if status != "holds":
+            return bad, f' (claimed; the check "{name}" {"fails" if status == "fails" else "was not decided"})'
+    return good, ""
+
+
+def plan_of(verdict: Verdict, study: Study) -> Plan | None:
+    """Return a study's plan, or None where the bundle lacks it or it was not believed."""
+    table = verdict.plans.get(study.plan)
+    try:
+        return plan_from_dict(table) if table is not None and study.delta is not None else None
+    except (CoterieError, ValueError, TypeError, KeyError):
+        return None
+
+
+def composition(verdict: Verdict, study: Study) -> Composition | None:
+    """Return a study's events, or None where they cannot be told.
+
+    Args:
+        verdict: What a review found, with the accountants' figures.
+        study: One of its studies.
+    """
+    plan = plan_of(verdict, study)
+    groups = {group.group: group for group in study.groups}
+    if plan is None or set(groups) != {TRAINING, HOLDOUT}:
+        return None
+    charged, allowed = {}, {}
+    for name, group in groups.items():
+        found = _events(plan, group)
+        if found is None:
+            return None
+        charged[name], allowed[name] = found
+    void = not any(check.name == "randomness" and check.status == "holds" for check in verdict.checks)
+    return Composition(MappingProxyType(charged), MappingProxyType(allowed), plan.privacy.delta, plan, void)
+
+
+def matches_plan(found: Composition) -> tuple[str, ...]:
+    """Return in which respects what is charged is less, or something else, than what the plan does; none is right.
+
+    Args:
+        found: The study's events.
+    """
+    training, wrong = found.plan.training, []
+    for event in found.allowed[TRAINING][:1]:
+        if not isinstance(event, PoissonGaussian) or not math.isclose(event.sample_rate, training.sample_rate):
+            wrong.append("an update is charged at another rate than the plan's")
+        elif event.steps != training.local_steps:
+            wrong.append("an update is charged for another number of steps than the plan's")
+    if len(found.allowed[TRAINING]) != training.rounds + training.spare:
+        wrong.append("the consent allows another number of updates than the plan needs")
+    if len(found.allowed[HOLDOUT]) != len(found.plan.metrics.rounds) + training.spare:
+        wrong.append("the consent allows another number of histograms than the plan needs")
+    return tuple(wrong)
+
+
+def by_partners(found: Composition) -> tuple[tuple[int, float], ...]:
+    """Return (k, epsilon) for a person at k = 1 ... n partners, in the worst mixture of groups; 20 at most are told.
+
+    Args:
+        found: The study's events; what it may charge is taken, at every partner.
+    """
+    groups = (found.allowed[TRAINING], found.allowed[HOLDOUT])
+    partners = min(len(found.plan.partners), MOST_PARTNERS)
+    return tuple((k, _several(groups, found.delta, k)) for k in range(1, partners + 1))
+
+
+def replaced(found: Composition) -> Recomputed:
+    """Return the worst epsilon when one customer is replaced by another, of the same group or of the other.
+
+    Args:
+        found: The study's events; what it may charge is taken.
+    """
+    return _replaced(found.allowed[TRAINING], found.allowed[HOLDOUT], found.delta)
+
+
+def worst_profile(found: Composition) -> Profile:
+    """Return what an attacker can do to any customer: figure by figure the worse of both groups.
+
+    Args:
+        found: The study's events; what was charged is taken.
+    """
+    one, other = (_profile(found.charged[group]) for group in (TRAINING, HOLDOUT))
+    return dataclasses.replace(
+        one,
+        epsilons=_worse(one.epsilons, other.epsilons),
+        deltas=_worse(one.deltas, other.deltas),
+        found=_worse(one.found, other.found),
+        accuracy=max(one.accuracy, other.accuracy),
+        beliefs=_worse(one.beliefs, other.beliefs),
+    )
+
+
+def _worse(one: Sequence[tuple[_T, float]], other: Sequence[tuple[_T, float]]) -> tuple[tuple[_T, float], ...]:
+    return tuple((at, max(a, b)) for (at, a), (_, b) in zip(one, other, strict=True))
+
+
+def _events(plan: Plan, group: GroupSpent) -> tuple[tuple[Event, ...], tuple[Event, ...]] | None:
+    """Return what was charged and what is allowed, if the verdict's own figures confirm it."""
+    if group.claimed is None or group.recomputed is None:
+        return None
+    read = [(_event(text, plan), count) for text, count in group.events]
+    charged = tuple(event for event, count in read if event is not None for _ in range(count))
+    if len(charged) != group.charges:
+        return None
+    first = charged[0] if charged else _planned(plan, group.group)
+    allowed = (first,) * group.declared if first is not None else ()
+    near = _near(charged, group.recomputed) and _near(allowed, group.claimed)
+    return (charged, allowed) if near else None
+
+
+def _event(text: str, plan: Plan) -> Event | None:
+    """Read an event from its words; where they agree with the plan, the plan has all digits."""
+    event: Event | None = None
+    try:
+        if (found := _SUMS.fullmatch(text)) is not None:
+            rate = plan.training.sample_rate
+            rate = rate if f"{rate:g}" == found[2] else float(found[2])
+            event = PoissonGaussian(float(found[3]), rate, int(found[1]))
+        elif (found := _COUNTS.fullmatch(text)) is not None:
+            event = DiscreteGaussian(float(found[2]), int(found[1]))
+    except ValueError:
+        return None
+    return event if event is not None and event.valid() and str(event) == text else None
+
+
+def _planned(plan: Plan, group: str) -> Event | None:
+    """Return the event that a plan leads to, for a group that nothing was charged to yet."""
+    try:
+        mechanisms = calibrate(plan)
+    except CoterieError:
+        return None
+    return mechanisms.update if group == TRAINING else mechanisms.histogram
+
+
+def _near(events: tuple[Event, ...], told: Recomputed) -> bool:
+    return math.isclose(_high(events, told.delta), told.high, rel_tol=_WORDS, abs_tol=_WORDS)
+
+
+@functools.lru_cache(maxsize=256)
+def _high(events: tuple[Event, ...], delta: float) -> float:
+    return bracket(events, delta).high
+
+
+@functools.lru_cache(maxsize=256)
+def _profile(events: tuple[Event, ...]) -> Profile:
+    return profile(events)
+
+
+@functools.lru_cache(maxsize=1024)
+def _several(groups: tuple[tuple[Event, ...], tuple[Event, ...]], delta: float, partners: int) -> float:
+    training, holdout = groups
+    mixtures = [training * trained + holdout * (partners - trained) for trained in range(partners + 1)]
+    worst = 0.0
+    for most, mixture in sorted(((_most(mixture, delta), mixture) for mixture in mixtures), key=lambda one: -one[0]):
+        if most <= worst:
+            break  # no further mixture can be worse: its epsilon is at most this
+        worst = max(worst, epsilon(mixture, delta))
+    return worst
+
+
+def _most(events: tuple[Event, ...], delta: float) -> float:
+    """Return a bound on epsilon that costs nothing to compute (Canonne, Kamath, Steinke 2020, proposition 12)."""
+    bounds = (
+        divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+        for divergence, order in zip(direct_curve(events), ORDERS, strict=True)
+    )
+    return min(bounds)
+
+
+@functools.lru_cache(maxsize=64)
+def _replaced(training: tuple[Event, ...], holdout: tuple[Event, ...], delta: float) -> Recomputed:
+    within = [recomputed(events, delta, relation=REPLACE_ONE) for events in (training, holdout)]
+    # Across groups it leaves one and enters the other: an add and a remove. A histogram's noise is symmetric, so that
+    # both of its directions cost the same and the composition of either kind covers this one.
+    return max(*within, recomputed((*training, *holdout), delta), key=lambda one: one.first)

@@ -1,0 +1,296 @@
+"""The ledger once more, entry by entry: who consented to what, what was charged, and whether each rule was kept.
+
+Each kind of entry has one method. A rule that is broken becomes a finding with the entry's number; reading goes on,
+so that one broken rule does not hide the next.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from coterie.privacy.calibration import HOLDOUT, TRAINING
+from coterie.privacy.canonical import digest
+from coterie.privacy.charges import Charge, Entry, charge_of, year_of
+from coterie.privacy.compliance import breaches
+from coterie.privacy.entries import SHAPES, check_entry, is_time
+from coterie.privacy.errors import CoterieError, Fault, FileFault, LedgerFault, PlanFault
+from coterie.privacy.events import event_from_dict
+from coterie.privacy.policy import Policy
+from coterie.privacy.record import StudyRecord, read_record
+from coterie.privacy.review.consents import Consented, charge_faults, consent_faults, release_name
+from coterie.privacy.review.divergence import direct_curve
+from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.spent import TOLERANCE, Spent, moves_order
+from coterie.privacy.review.verdict import Model, Point, Refusal, Rules
+from coterie.privacy.schema import parse
+from coterie.privacy.signed import SignedPlan
+
+__all__ = ["Replay"]
+
+_MOST_POINTS = 4096
+_EARLIER = frozenset({"consent", "refusal", "reserve", "settle", "lost"})  # kinds of version 1
+
+
+class Replay:
+    """The state of a ledger while its entries are read.
+
+    Args:
+        key: The partner's public key, as the bundle says it.
+        name: The partner's name, likewise.
+        plans: Signed plans by digest, as bytes.
+        records: Signed records as bytes, by the plan that they speak of.
+        findings: Where what does not hold is written down.
+    """
+
+    def __init__(
+        self, key: str, name: str, *, plans: dict[str, bytes], records: dict[str, bytes], findings: Findings
+    ) -> None:
+        self.key, self.name = key, name
+        self._plans, self._records, self.findings = plans, records, findings
+        self.spent = Spent()
+        self.studies: dict[str, Consented] = {}
+        self.open: dict[int, Charge] = {}
+        self.points: list[Point] = []
+        self.refusals: list[Refusal] = []
+        self.models: list[Model] = []
+        self.records: dict[str, StudyRecord] = {}
+        self.policies: dict[str, Policy] = {}
+        self.carried = 0
+        self.rules: list[Rules] = []
+        self.content: dict[str, Any] | None = None
+        self.coordinators: set[str] = set()
+        self._in_force = ""
+        self._waiting: dict[str, list[tuple[Entry, Consented]]] = {}  # consents whose policy is not known yet
+        self._held: set[tuple[str, str]] = set()  # plans that were held against a policy
+        self._unit: tuple[str, str] | None = None  # entry's customer column, and how customers are divided
+        self._opened = False
+        self.last = ""
+        self._step, self._seen = 1, 0
+        self._by_kind: Mapping[str, Callable[[Entry], None]] = {
+            "opened": self._open,
+            "policy": self._policy,
+            "consent": self._consent,
+            "refusal": self._refusal,
+            "reserve": self._reserve,
+            "settle": lambda entry: self._end(entry, "settled"),
+            "lost": lambda entry: self._end(entry, "lost"),
+            "model": self._model,
+        }
+
+    def take(self, entry: Entry) -> None:
+        """Read the next entry."""
+        shape = SHAPES.get(entry.kind)
+        if shape is None:
+            self.findings.open("kinds", entry.seq, "is of a kind that this version does not know: use a newer coterie")
+            return
+        try:
+            check_entry(entry)
+            self._time(entry)
+            if not self._opened and entry.kind not in {"opened", *_EARLIER}:
+                self.findings.fail("entries", entry.seq, "stands before the entry that says whose ledger it is")
+            self._by_kind[entry.kind](entry)
+        except LedgerFault as error:
+            self.findings.fail("entries", entry.seq, error.faults[0].rule)
+
+    def finish(self) -> None:
+        """Say what is left over at the end of the ledger."""
+        if not self._opened:
+            self.findings.fail("entries", 0, "no entry says whose ledger it is")
+        if self.spent.policy is not None and self.last:
+            limits = self.spent.all_limits(int(self.last[:4]))
+            if any(self.spent.share(limit, group) > 1 + TOLERANCE for limit in limits for group in self.spent.groups()):
+                self.findings.open(
+                    "budgets", 0, "more is spent than the last policy allows: an earlier one allowed more"
+                )
+        for plan, study in self.studies.items():
+            if study.settled and plan not in self.records:
+                says = "no record of the coordinator says what it received for this study"
+                self.findings.open("receipts", study.entry, says)
+        for waiting in self._waiting.values():
+            for entry, _ in waiting:
+                rule = "its policy is not in the ledger, so whether the plan kept it was not checked"
+                self.findings.open("consents", entry.seq, rule)
+
+    def _time(self, entry: Entry) -> None:
+        if not is_time(entry.at):
+            raise LedgerFault(Fault("at", "has no time in UTC, as YYYY-MM-DDTHH:MM:SS+00:00", "ask for it again"))
+        # Equal forms compare as texts; those of version 1 may have a fraction of a second.
+        if entry.at[:19] < self.last[:19]:
+            told = self.findings.fail if self._opened else self.findings.open
+            told("time", entry.seq, "its time lies before the one of the entry before it")
+        self.last = max(entry.at, self.last)
+
+    def _open(self, entry: Entry) -> None:
+        body = entry.body
+        if (body["key"], body["partner"]) != (self.key, self.name):
+            self.findings.fail("entries", entry.seq, "says that the ledger is another partner's")
+        if body["carried"] != entry.seq - 1 or self._opened:
+            self.findings.fail("entries", entry.seq, "opens a ledger that was open")
+        self._opened = True
+        self.carried = entry.seq - 1
+
+    def _policy(self, entry: Entry) -> None:
+        content, named = entry.body["content"], entry.body["policy"]
+        try:
+            policy = parse(Policy, content, place="policy")
+        except FileFault:
+            self.findings.fail("consents", entry.seq, "holds a policy that breaks its schema")
+            return
+        if digest(content) != named:
+            self.findings.fail("consents", entry.seq, "holds another policy than the one it names")
+        before = self.spent.policy
+        if before is not None and self.spent.groups() and moves_order(before, policy):
+            says = "moves the Rényi order of a budget in use, which the theorem does not cover"
+            self.findings.open("budgets", entry.seq, says)
+        first = not self._in_force
+        self.policies[named], self._in_force, self.content = policy, named, dict(content)
+        self.rules.append(Rules(entry.seq, entry.at, named, dict(content)))
+        self.coordinators.add(policy.coordinator)
+        if policy.coordinator == self.key:
+            self.findings.fail("consents", entry.seq, "names the partner itself as its coordinator")
+        self.spent.under(policy)
+        if first:
+            self._carried_over(entry, named)
+        for earlier, study in self._waiting.pop(named, []):
+            self._permitted(earlier, study, policy)
+
+    def _carried_over(self, entry: Entry, named: str) -> None:
+        """Hold what was charged before the first policy in the ledger against that policy."""
+        if self.spent.most(year_of(self.last)) > 1 + TOLERANCE:
+            same = set(self._waiting) <= {named}
+            told = self.findings.fail if same else self.findings.open
+            told("budgets", entry.seq, "finds more charged before it than its budgets allow")
+
+    def _consent(self, entry: Entry) -> None:
+        body = dict(entry.body)
+        events = {
+            TRAINING: (event_from_dict(body["update"]), int(body["updates"])),
+            HOLDOUT: (event_from_dict(body["histogram"]), int(body["histograms"])),
+        }
+        study = Consented(entry.seq, entry.at, body, None, events)
+        for group, curve in ((TRAINING, "update_curve"), (HOLDOUT, "histogram_curve")):
+            told, own = body.get(curve), direct_curve([events[group][0]])
+            if told is not None and not (len(told) == len(own) and np.allclose(told, own, rtol=1e-6, atol=1e-12)):
+                self.findings.fail(
+                    "accountants", entry.seq, f"holds another Rényi curve for group {group} than its event"
+                )
+        known = self.studies.get(body["plan"])
+        if known is not None and known.events != events:
+            self.findings.fail("consents", entry.seq, "changes what a study may charge that was consented to before")
+            return
+        self._same_unit(entry)
+        study = known or self.studies.setdefault(body["plan"], study)
+        if self._in_force and body["policy"] != self._in_force:
+            self.findings.fail("consents", entry.seq, "names another policy than the one in force")
+        policy = self.policies.get(body["policy"])
+        if policy is None:
+            self._waiting.setdefault(body["policy"], []).append((entry, study))
+        else:
+            self._permitted(entry, study, policy)
+
+    def _same_unit(self, entry: Entry) -> None:
+        """Hold consents to one unit of privacy for life: groups and budgets rest on it."""
+        column, division = str(entry.body["customer"]), str(entry.body.get("division", ""))
+        first = self._unit or (column, division)
+        if column != first[0]:
+            self.findings.fail("consents", entry.seq, "has another unit of privacy than the first consent")
+        if division and first[1] and division != first[1]:
+            self.findings.fail("consents", entry.seq, "divides customers otherwise than an earlier consent")
+        self._unit = (first[0], first[1] or division)
+
+    def _permitted(self, entry: Entry, study: Consented, policy: Policy) -> None:
+        """Hold a consent against the policy that it names."""
+        data = self._plans.get(entry.body["plan"])
+        if data is None:
+            self.findings.open("consents", entry.seq, "its plan is not in the bundle")
+            return
+        try:
+            plan = SignedPlan.from_bytes(data, coordinator=policy.coordinator).plan
+        except PlanFault as error:
+            self.findings.fail("consents", entry.seq, f"its plan {error.faults[0].rule}")
+            return
+        study.plan = plan
+        faults = consent_faults(entry, plan, policy, partner=(self.name, self.key))
+        study.sound = study.sound and not faults
+        for says in faults:
+            self.findings.fail("consents", entry.seq, says)
+
+    def _refusal(self, entry: Entry) -> None:
+        body = entry.body
+        self.refusals.append(Refusal(entry.seq, entry.at, str(body["plan"]), tuple(body["codes"])))
+
+    def _reserve(self, entry: Entry) -> None:
+        charge = charge_of(entry)
+        study = self.studies.get(charge.plan)
+        self.open[entry.seq] = charge
+        if charge.random != "os":
+            self.findings.fail("randomness", entry.seq, "its noise was not drawn from the system's secret randomness")
+        if study is None:
+            self.findings.fail("charges", entry.seq, "charges for a plan without consent")
+        else:
+            self._declared(entry, charge, study)
+        if self._opened and not self._in_force:
+            self.findings.fail("budgets", entry.seq, "charges while no policy is in force")
+        for limit, share in self.spent.add(charge, entry.at):
+            if share > 1 + TOLERANCE:
+                self.findings.fail("budgets", entry.seq, f"exceeds the {limit.name} for group {charge.group}")
+            self._point(Point(entry.seq, entry.at, limit.span, charge.group, share, charge.plan))
+
+    def _declared(self, entry: Entry, charge: Charge, study: Consented) -> None:
+        """Hold a charge against what the consent declared, and against the policy in force now."""
+        for says in charge_faults(charge, entry.at, study):
+            self.findings.fail("charges", entry.seq, says)
+        study.keys.add((charge.step, charge.attempt))
+        study.charged.setdefault(charge.group, Counter())[charge.event] += 1
+        policy = self.policies.get(self._in_force)
+        if study.plan is None or policy is None or (charge.plan, self._in_force) in self._held:
+            return
+        self._held.add((charge.plan, self._in_force))
+        for reason in breaches(study.plan, policy):
+            says = f"charges for a plan that the policy in force does not permit any more ({reason.code})"
+            self.findings.fail("charges", entry.seq, says)
+
+    def _end(self, entry: Entry, how: str) -> None:
+        charge = self.open.pop(entry.body["reserve"], None)
+        if charge is None:
+            self.findings.fail("charges", entry.seq, "ends a charge that is not open")
+            return
+        study = self.studies.get(charge.plan)
+        if study is not None:
+            study.ends[how] += 1
+            if how == "settled":
+                study.settled.add((charge.step, charge.attempt, release_name(entry.body["release"])))
+
+    def _model(self, entry: Entry) -> None:
+        body = entry.body
+        study = self.studies.get(body["plan"])
+        data, policy = self._records.get(body["plan"]), self.policies.get(self._in_force)
+        if study is None:
+            self.findings.fail("receipts", entry.seq, "received the model of a study without consent")
+            return
+        if data is None or policy is None:
+            self.findings.open("receipts", entry.seq, "the record of its study is not in the bundle")
+            return
+        try:
+            record = read_record(data, coordinator=policy.coordinator)
+        except CoterieError as error:
+            self.findings.fail("receipts", entry.seq, f"the study's record {error.faults[0].rule}")
+            return
+        if (record.digest(), record.model, record.plan) != (body["record"], body["model"], body["plan"]):
+            self.findings.fail("receipts", entry.seq, "names another record or model than the bundle holds")
+        mine = {(r.step, r.attempt, release_name(r.release)) for r in record.receipts if r.partner == self.name}
+        if not mine <= study.settled:
+            self.findings.fail("receipts", entry.seq, "the coordinator received a release that no charge paid for")
+        self.records[body["plan"]] = record
+        metrics = tuple(sorted(record.metrics.items()))
+        self.models.append(Model(entry.seq, entry.at, body["plan"], body["model"], metrics))
+
+    def _point(self, point: Point) -> None:
+        """Keep a picture's worth of points: every one at first, then every second, fourth, ..."""
+        self._seen += 1
+        if self._seen % self._step == 0:
+            self.points.append(point)
+        if len(self.points) > _MOST_POINTS:
+            self.points, self._step = self.points[::2], self._step * 2

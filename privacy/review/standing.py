@@ -1,0 +1,173 @@
+"""Where studies and budgets stand at the end of a replay, with epsilon recomputed by two accountants."""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from coterie.privacy.accountant import ACCOUNTANT, ADD_REMOVE, UNIT, Guarantee
+from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.canonical import canonical
+from coterie.privacy.charges import Limit, year_of
+from coterie.privacy.errors import PlanFault
+from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.modelcard import model_card
+from coterie.privacy.plan import Plan
+from coterie.privacy.review.accountants import Recomputed, recomputed
+from coterie.privacy.review.consents import Consented
+from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.replay import Replay
+from coterie.privacy.review.spent import runs_left
+from coterie.privacy.review.verdict import Budget, GroupSpent, Study
+
+__all__ = ["budgets_of", "check_cards", "studies_of"]
+
+_GRAIN = 0.002  # what versions of an accountant may differ by in the noise that they find, which is in thousandths
+_ROUNDING = 1e-6  # of an epsilon: what the last digit of a calibration may differ by
+
+
+def studies_of(replay: Replay, *, accounting: bool) -> tuple[Study, ...]:
+    """Return every study that was consented to; where accounting is asked for, hold it against its plan."""
+    unsettled: dict[str, int] = {}
+    for charge in replay.open.values():
+        unsettled[charge.plan] = unsettled.get(charge.plan, 0) + 1
+    return tuple(
+        _study(name, study, unsettled.get(name, 0), replay.findings if accounting else None)
+        for name, study in replay.studies.items()
+    )
+
+
+def budgets_of(replay: Replay) -> tuple[Budget, ...]:
+    """Return every budget of the policy in force at the end, by group."""
+    spent, last = replay.spent, replay.last
+    kinds = _kinds(replay)
+    found = []
+    divided = [(name,) for name in spent.policy.segments.names] if spent.policy and spent.policy.segments else [()]
+    for limit in spent.all_limits(year_of(last)) if last else ():
+        for group, segments in itertools.product((TRAINING, HOLDOUT), divided):
+            curve = spent.at(limit, group, segments)
+            runs = tuple((name, runs_left(limit, curve, events[group])) for name, events in kinds.items())
+            share = spent.share(limit, group, segments)
+            found.append(_budget(limit, "/".join((group, *segments)), share, tuple(float(v) for v in curve), runs))
+    return tuple(found)
+
+
+def check_cards(cards: Sequence[Any], replay: Replay, studies: Sequence[Study]) -> None:
+    """Hold every model's card against plan, record and recomputed epsilon."""
+    told_of = {str(card.get("plan")) for card in cards if isinstance(card, dict)}
+    for received in replay.models:
+        if received.plan not in told_of:
+            replay.findings.open("cards", received.entry, "the card of its model is not in the bundle")
+    models = {model.plan: model for model in replay.models}
+    known = {study.plan: study for study in studies}
+    for number, card in enumerate(cards, start=1):
+        named = str(card.get("plan")) if isinstance(card, dict) else ""
+        plan = replay.studies[named].plan if named in replay.studies else None
+        record, model = replay.records.get(named), models.get(named)
+        claimed = [group.claimed for group in known[named].groups] if named in known else []
+        if plan is None or record is None or model is None or None in claimed:
+            replay.findings.open("cards", 0, f"card {number} is of no model that could be checked")
+            continue
+        bound = _told(card.get("guarantee"), max(found.first for found in claimed if found is not None), plan)
+        if canonical(model_card(plan, record, bound)) != canonical(card):
+            replay.findings.fail("cards", model.entry, "the model's card says something else than plan and record do")
+
+
+def _told(told: object, epsilon: float, plan: Plan) -> Guarantee:
+    """Return the guarantee that a card must tell: its own epsilon where it is the recomputed one to the last digits."""
+    fields = told if isinstance(told, dict) else {}
+    value = fields.get("epsilon")
+    near = isinstance(value, int | float) and math.isclose(value, epsilon, rel_tol=_ROUNDING)
+    same = float(value) if near and value is not None else epsilon
+    return Guarantee(same, plan.privacy.delta, UNIT, ADD_REMOVE, plan.privacy.trust, ACCOUNTANT)
+
+
+def _budget(
+    limit: Limit, group: str, share: float, curve: tuple[float, ...], runs: tuple[tuple[str, int], ...]
+) -> Budget:
+    filter_ = limit.budget
+    return Budget(
+        limit.name, limit.span, group, filter_.epsilon, filter_.delta, filter_.spent_epsilon(curve), share, runs
+    )
+
+
+def _kinds(replay: Replay) -> dict[str, dict[str, dict[Event, int]]]:
+    """Return what a whole study would charge each group, by the study's name; the newest of each name."""
+    return {
+        str(study.body["name"]): {group: {event: count} for group, (event, count) in study.events.items()}
+        for study in replay.studies.values()
+    }
+
+
+def _study(name: str, study: Consented, unsettled: int, findings: Findings | None) -> Study:
+    plan, body = study.plan, study.body
+    groups = tuple(_group(study, group, plan, findings) for group in (TRAINING, HOLDOUT))
+    return Study(
+        plan=name,
+        name=str(body["name"]),
+        purpose=str(body["purpose"]),
+        entry=study.entry,
+        at=study.at,
+        expires=str(body["expires"]),
+        epsilon=plan.privacy.epsilon if plan else None,
+        delta=plan.privacy.delta if plan else None,
+        trust=plan.privacy.trust if plan else "",
+        unit=plan.privacy.unit if plan else "",
+        partners=tuple(partner.name for partner in plan.partners) if plan else (),
+        groups=groups,
+        settled=study.ends["settled"],
+        lost=study.ends["lost"],
+        unsettled=unsettled,
+        segments=tuple(body.get("segments", ())),
+    )
+
+
+def _group(study: Consented, group: str, plan: Plan | None, findings: Findings | None) -> GroupSpent:
+    event, most = study.events[group]
+    charged = study.charged[group]
+    found = claimed = None
+    if plan is not None and study.sound and findings is not None:
+        share = plan.privacy.split.training if group == TRAINING else plan.privacy.split.metrics
+        _calibrated(plan, event, (study.entry, group), findings)
+        claimed = _asked((event,) * most, plan.privacy.delta)
+        _hold(claimed, plan.privacy.epsilon * share, (study.entry, group), findings)
+        events = tuple(e for e, count in charged.items() for _ in range(count))
+        found = claimed if events == (event,) * most else _asked(events, plan.privacy.delta)
+        if not found.agrees:
+            findings.fail("accountants", study.entry, f"the accountants disagree on what was spent on group {group}")
+    words = tuple((str(e), count) for e, count in charged.items())
+    return GroupSpent(group, words, charged.total(), most, found, claimed)
+
+
+def _calibrated(plan: Plan, event: Event, where: tuple[int, str], findings: Findings) -> None:
+    """Hold the declared noise against what the plan itself leads to: more would be charged for less than was spent."""
+    entry, group = where
+    try:
+        (expected, *_) = calibrate(plan).events(group)
+    except PlanFault:
+        findings.fail("accountants", entry, "no noise keeps the plan's epsilon")
+        return
+    declared, own = (_noise(one) for one in (event, expected))
+    if abs(declared - own) > _GRAIN:
+        findings.fail("accountants", entry, f"declares other noise for group {group} than the plan leads to")
+
+
+def _noise(event: Event) -> float:
+    if isinstance(event, PoissonGaussian):
+        return event.noise_multiplier
+    return event.sigma if isinstance(event, DiscreteGaussian) else 0.0
+
+
+def _hold(claimed: Recomputed, budget: float, where: tuple[int, str], findings: Findings) -> None:
+    """Hold what a study may spend against what its plan promises."""
+    entry, group = where
+    if not claimed.agrees:
+        findings.fail("accountants", entry, f"the accountants disagree on what may be spent on group {group}")
+    if max(claimed.first, claimed.low) > budget * (1 + _ROUNDING):
+        findings.fail("accountants", entry, f"what may be charged to group {group} exceeds the plan's epsilon")
+
+
+@functools.lru_cache(maxsize=256)
+def _asked(events: tuple[Event, ...], delta: float) -> Recomputed:
+    return recomputed(events, delta)

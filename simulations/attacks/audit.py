@@ -1,0 +1,127 @@
+"""The empirical audit of this build: claims attacked with canaries, the trainer measured, members guessed at."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coterie.privacy.auditing.conformance import Check, failed
+from coterie.privacy.randomness import RandomSource
+from coterie.simulations.attacks.canaries import CONFIDENCE, DELTA, Audited, audit_canaries
+from coterie.simulations.attacks.conforming import run_checks
+from coterie.simulations.attacks.membership import Membership, infer_membership
+
+__all__ = ["BLIND", "CAVEAT", "GATED", "AttackReport", "run_audit"]
+
+GATED = 1.5  # the greatest claim that so few canaries can be expected to refute
+
+CAVEAT = (
+    "A pass is evidence that this build has no gross fault, and never proof that it keeps its claim: a lower bound "
+    f"far below the claim is what a correct build gives. Each claim is attacked at {CONFIDENCE:.0%} confidence: at "
+    "most one audit in twenty of a correct build refutes it by chance, and a second one tells. The audit trains on "
+    "made-up customers in this process and says nothing of any partner's data, ledger or past releases."
+)
+
+BLIND = (
+    "noise that is a third too small or less (the checks from inside see 2 %)",
+    "noise used twice, by the final model alone (the published models and the checks see it)",
+    "noise that somebody else can foresee, such as a seed that leaked",
+    "an accountant that is wrong: audit and plan believe the same one",
+    "floating-point noise that betrays the sum it was added to, in its lowest bits",
+    "whatever leaves outside the training: logs, metrics, errors, timing",
+    "code that behaves otherwise when it is audited",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackReport:
+    """What the audit found.
+
+    Args:
+        canaries: How many, for each claim.
+        random_source: Name of the source of noise; only "os" is what a partner runs.
+        claims: One for each epsilon.
+        checks: Conformance, from inside.
+        membership: One for each epsilon.
+    """
+
+    canaries: int
+    random_source: str
+    claims: tuple[Audited, ...]
+    checks: tuple[Check, ...]
+    membership: tuple[Membership, ...]
+
+    @property
+    def refuted(self) -> tuple[float, ...]:
+        """The claims that do not hold."""
+        return tuple(audited.claim for audited in self.claims if audited.most > audited.claim)
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything is wrong: a refuted claim, or a check that failed."""
+        return bool(self.refuted or failed(self.checks))
+
+    def verdict(self, audited: Audited) -> str:
+        """Return what is said about one claim."""
+        if audited.claim in self.refuted:
+            return "CLAIM REFUTED"
+        return "no gross bug seen" if audited.claim <= GATED else "beyond what canaries can refute"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {
+            "canaries": self.canaries,
+            "confidence": CONFIDENCE,
+            "delta": DELTA,
+            "random_source": self.random_source,
+            "claims": [_claim(audited, self.verdict(audited)) for audited in self.claims],
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+            "membership": [dataclasses.asdict(found) for found in self.membership],
+            "caught": self.caught,
+            "failed_checks": list(failed(self.checks)),
+            "caveat": CAVEAT,
+            "blind": list(BLIND),
+        }
+
+
+def run_audit(
+    claims: Sequence[float], *, canaries: int, random: RandomSource, show: Callable[[str], None]
+) -> AttackReport:
+    """Attack this build's own training.
+
+    Args:
+        claims: Epsilons; those above `GATED` are attacked too, and refuted only where a fault is enormous.
+        canaries: How many for each claim.
+        random: Where noise comes from: the operating system, but for tests.
+        show: Told what is going on.
+    """
+    show("measuring noise, sampling and clipping")
+    checks = run_checks(random)
+    audited, membership = [], []
+    for claim in claims:
+        show(f"epsilon {claim:g}: training with {canaries} canaries")
+        audited.append(audit_canaries(claim, canaries=canaries, random=random))
+        show(f"epsilon {claim:g}: guessing members")
+        membership.append(infer_membership(claim, random=random))
+    return AttackReport(
+        canaries=canaries,
+        random_source=random.name,
+        claims=tuple(audited),
+        checks=checks,
+        membership=tuple(membership),
+    )
+
+
+def _claim(audited: Audited, verdict: str) -> dict[str, Any]:
+    return {
+        "epsilon": audited.claim,
+        "delta": DELTA,
+        "event": str(audited.event),
+        "gated": audited.claim <= GATED,
+        "lower_bounds": {
+            "snj_final": audited.snj_final,
+            "fdp_final": audited.fdp_final,
+            "fdp_iterates": audited.fdp_iterates,
+        },
+        "verdict": verdict,
+    }
