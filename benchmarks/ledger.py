@@ -138,8 +138,9 @@ def write_long(path: Path, count: int) -> None:
     for entry in long_history(count, partner, coordinator, plans):
         tree.add(leaf_of(entry))
         entries.append(entry)
-        if entry.seq % 5000 == 0:
-            notes.append(cosign(sign_checkpoint(tree.size, tree.root(), partner), coordinator, entry.seq))
+        if entry.seq % 5000 == 0 or entry.seq == count:
+            seen = int(datetime.datetime.fromisoformat(entry.at).timestamp())
+            notes.append(cosign(sign_checkpoint(tree.size, tree.root(), partner), coordinator, seen))
     parts: list[tuple[str, Any]] = [("plan", json.loads(plan)) for plan in plans]
     parts += [("checkpoint", note) for note in notes]
     counts = {"plan": len(plans), "record": 0, "card": 0, "checkpoint": len(notes), "entry": len(entries)}

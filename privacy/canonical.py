@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 
 __all__ = ["canonical", "digest"]
 
@@ -32,8 +33,10 @@ def digest(value: object) -> str:
 
 
 def _write(value: object) -> str:
-    if value is None or isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     if isinstance(value, int):
         if abs(value) >= 2**53:
             raise ValueError("a whole number of 2**53 or more has no exact JSON form")

@@ -53,7 +53,11 @@ def _digest_or_none(value: object) -> bool:
 
 
 def _text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST and min(value) >= " " and not _HALVES.search(value)
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _LONGEST
+        and (value.isprintable() or (min(value) >= " " and not _HALVES.search(value)))
+    )
 
 
 def _format(value: object) -> bool:
@@ -213,10 +217,16 @@ def check_entry(entry: Entry) -> None:
             raise LedgerFault(Fault(f"entry {entry.seq} ({entry.kind})", f"{rule}: {known}", "ask for it again"))
 
 
-def entry_bytes(entry: Entry) -> bytes:
-    """Return what the tree commits to: the entry's canonical JSON (RFC 8785)."""
-    fields = {"at": entry.at, "body": entry.body, "kind": entry.kind, "salt": entry.salt, "seq": entry.seq}
-    return canonical(fields)
+def entry_bytes(entry: Entry, body: bytes = b"") -> bytes:
+    """Return what the tree commits to: the entry's canonical JSON (RFC 8785).
+
+    Args:
+        entry: The entry.
+        body: The canonical JSON of its body, where the caller has it.
+    """
+    at, kind, salt = (canonical(text) for text in (entry.at, entry.kind, entry.salt))
+    fields = (at, body or canonical(entry.body), kind, salt, entry.seq)
+    return b'{"at":%b,"body":%b,"kind":%b,"salt":%b,"seq":%d}' % fields
 
 
 def leaf_of(entry: Entry) -> bytes:

@@ -117,7 +117,7 @@ def event_from_dict(table: Mapping[str, Any]) -> Event:
     """
     try:
         # With their types: true equals 1 for Python, and is no number here.
-        return _read(tuple(sorted((name, type(value), value) for name, value in table.items())))
+        return _read(tuple((name, type(value), value) for name, value in table.items()))
     except TypeError:  # a field that is a list or a table, or a name that is no text
         raise LedgerFault(Fault("event", "is of no known kind", "use the coterie version that wrote it")) from None
 

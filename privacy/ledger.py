@@ -36,10 +36,10 @@ from coterie.privacy.charges import (
     refuse_beyond,
     refuse_beyond_declared,
 )
-from coterie.privacy.entries import charge_body, check_entry, leaf_of
+from coterie.privacy.entries import charge_body, check_entry, entry_bytes
 from coterie.privacy.errors import Fault, LedgerFault
 from coterie.privacy.log import Log
-from coterie.privacy.merkle import completed
+from coterie.privacy.merkle import completed, leaf_hash
 from coterie.privacy.renyi import curve
 from coterie.privacy.spending import counts_of, spend, spent_in
 from coterie.privacy.upgrade import upgrade
@@ -138,7 +138,7 @@ class Ledger(Log):
 
     def would_carry(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> None:
         """Raise BudgetExhausted where `reserve` would; writes nothing."""
-        refuse_beyond_declared(charge, [r.charge for r in self.charges_of(charge.plan)], declared)
+        refuse_beyond_declared(charge, [charge_of(entry) for entry in self._charged(charge.plan)], declared)
         asked, year = curve([charge.event]), self.year
         for limit in limits:
             # The year that counts is the one in which the entry would be written.
@@ -182,9 +182,12 @@ class Ledger(Log):
 
     def charges_of(self, plan: str) -> tuple[Reservation, ...]:
         """Return the reservations of one plan."""
+        return tuple(self._reservation(entry) for entry in self._charged(plan))
+
+    def _charged(self, plan: str) -> list[Entry]:
         # A charge's key begins with its plan and "/"; "0" follows "/" in the order of texts.
         query = "SELECT seq, at, kind, body, salt FROM entries WHERE key >= ? AND key < ? ORDER BY seq"
-        return tuple(self._reservation(self._read(row)) for row in self._rows(query, plan + "/", plan + "0"))
+        return [self._read(row) for row in self._rows(query, plan + "/", plan + "0")]
 
     def spent(
         self, group: str, purpose: str | None = None, *, year: int | None = None, segments: Sequence[str] = ()
@@ -237,8 +240,9 @@ class Ledger(Log):
     def _append(self, kind: str, body: Mapping[str, Any], *, key: str | None, at: str = "") -> Entry:
         size, last = self._last()
         entry = Entry(size + 1, at or self._now(last), kind, body, secrets.token_hex(16))
-        nodes = b"".join(completed(size, leaf_of(entry), self._node))
-        row = (entry.seq, entry.at, kind, key, canonical(body).decode(), entry.salt, nodes)
+        text = canonical(body)
+        nodes = b"".join(completed(size, leaf_hash(entry_bytes(entry, text)), self._node))
+        row = (entry.seq, entry.at, kind, key, text.decode(), entry.salt, nodes)
         self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         return entry
 

@@ -16,8 +16,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
 
 __all__ = ["ORDERS", "Filter", "curve", "total"]
@@ -27,6 +25,9 @@ ORDERS: tuple[float, ...] = (
     *(2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 16.0, 20.0, 24.0, 28.0, 32.0, 40.0, 48.0),
     *(64.0, 96.0, 128.0, 256.0),
 )
+
+
+_NONE = (0.0,) * len(ORDERS)
 
 
 def curve(events: Iterable[Event]) -> tuple[float, ...]:
@@ -40,10 +41,10 @@ def curve(events: Iterable[Event]) -> tuple[float, ...]:
 
 def total(curves: Iterable[Sequence[float]]) -> tuple[float, ...]:
     """Return the sum of curves, order by order; of none, zero."""
-    summed = np.zeros(len(ORDERS))
+    summed = list(_NONE)
     for one in curves:
-        summed = summed + np.asarray(one)
-    return tuple(float(value) for value in summed)
+        summed = [a + b for a, b in zip(summed, one, strict=True)]
+    return tuple(summed)
 
 
 @functools.lru_cache(maxsize=256)
@@ -73,13 +74,13 @@ class Filter:
     epsilon: float
     delta: float
 
-    @property
+    @functools.cached_property
     def index(self) -> int:
         """Index in `ORDERS` of the fixed order: the one at which a Gaussian's capacity is greatest."""
         shares = [self._capacity(order) / order for order in ORDERS]
         return shares.index(max(shares))
 
-    @property
+    @functools.cached_property
     def capacity(self) -> float:
         """Greatest sum of divergences at the fixed order; 0 where the budget carries nothing."""
         return max(0.0, self._capacity(ORDERS[self.index]))

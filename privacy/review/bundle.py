@@ -13,11 +13,12 @@ identifier or a key. It is read as a stream: memory does not grow with the ledge
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+
+import orjson
 
 from coterie.privacy.canonical import canonical
 from coterie.privacy.charges import Entry
@@ -40,9 +41,10 @@ _MOST = 10**9  # parts of one kind
 _ENTRY, _LEAF, _END = b'{"entry":', b',"leaf":"', b'"}\n'
 _TAIL = len(_LEAF) + 64 + len(_END)
 _HEX = re.compile(rb"[0-9a-f]{64}")
+_SETTLED = b',"kind":"settle",'
 _SALT = re.compile(r"[0-9a-f]{32}")
-# Numbers that Python and RFC 8785 may write differently, where a number can stand; and characters beyond the first
-# plane, which both sort differently. A text that looks like one is looked at again, no more.
+# Numbers that orjson and RFC 8785 may write differently, where a number can stand; and characters beyond the first
+# plane, which the two sort differently. A text that looks like one is looked at again, no more.
 _UNSURE = re.compile(rb"(?:\":|[\[,])-?(?:[0-9.]*(?:\.0[,}\]]|[eE]|[0-9]{16})|0[,}\]](?<=-0.))|[\xf0-\xf4]")
 
 
@@ -181,10 +183,13 @@ def _entry(line: bytes, index: int) -> Part:
     if not framed or _HEX.fullmatch(leaf) is None or len(line) > _LONGEST_ENTRY:
         raise _fault(place, "is not a line that holds an entry and its hash")
     raw = line[len(_ENTRY) : -_TAIL]
-    table = _parsed(raw, place)
+    # Half of a ledger is settlements: whole numbers and digests.
+    table = _parsed(raw, place, whole=_SETTLED in raw and raw.isascii() and b"." not in raw)
     right = set(table) == {"at", "body", "kind", "salt", "seq"} and isinstance(table["body"], dict)
     salt = table.get("salt")
-    if not right or not (_short(table["at"]) and _short(table["kind"])) or table["seq"] != index:
+    # Types are compared too: true equals 1 for Python.
+    placed = right and type(table["seq"]) is int and table["seq"] == index
+    if not placed or not (_short(table["at"]) and _short(table["kind"])):
         raise _fault(place, "is missing, out of place, or lacks at, body, kind, salt or seq")
     if not isinstance(salt, str) or _SALT.fullmatch(salt) is None:
         raise _fault(place, "has no salt of 16 bytes")
@@ -222,26 +227,24 @@ def _line(file: BinaryIO, place: str, longest: int = _LONGEST) -> bytes:
     return line
 
 
-def _parsed(text: bytes, place: str) -> dict[str, Any]:
-    """Read a JSON object in its one canonical spelling: neither doubled keys nor other numbers pass."""
+def _parsed(text: bytes, place: str, *, whole: bool = False) -> dict[str, Any]:
+    """Read a JSON object in its one canonical spelling: neither doubled keys nor other numbers pass.
+
+    Args:
+        text: One line, or part of one.
+        place: How it is called in an error.
+        whole: Whether it can hold no number with a fraction, nor text beyond ASCII, and needs no second look.
+    """
     try:
-        table = _DECODER.decode(text.decode())
-        plain = _ENCODER.encode(table).encode()
-        if (plain != text or _UNSURE.search(text)) and canonical(table) != text:
+        table = orjson.loads(text)
+        sure = orjson.dumps(table, option=orjson.OPT_SORT_KEYS) == text and (whole or not _UNSURE.search(text))
+        if not sure and canonical(table) != text:
             raise ValueError
     except (ValueError, TypeError, RecursionError, OverflowError):
         raise _fault(place, "is not canonical JSON") from None
     if not isinstance(table, dict):
         raise _fault(place, "is not a JSON object")
     return table
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(constant)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _short(value: object) -> bool:

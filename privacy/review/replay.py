@@ -114,6 +114,8 @@ class Replay:
                 self.findings.open("consents", entry.seq, rule)
 
     def _time(self, entry: Entry) -> None:
+        if entry.at == self.last:
+            return
         if not is_time(entry.at):
             raise LedgerFault(Fault("at", "has no time in UTC, as YYYY-MM-DDTHH:MM:SS+00:00", "ask for it again"))
         # Equal forms compare as texts; those of version 1 may have a fraction of a second.
@@ -236,7 +238,9 @@ class Replay:
         for limit, share in self.spent.add(charge, entry.at):
             if share > 1 + TOLERANCE:
                 self.findings.fail("budgets", entry.seq, f"exceeds the {limit.name} for group {charge.group}")
-            self._point(Point(entry.seq, entry.at, limit.span, charge.group, share, charge.plan))
+            self._seen += 1
+            if self._seen % self._step == 0:
+                self._point(Point(entry.seq, entry.at, limit.span, charge.group, share, charge.plan))
 
     def _declared(self, entry: Entry, charge: Charge, study: Consented) -> None:
         """Hold a charge against what the consent declared, and against the policy in force now."""
@@ -289,8 +293,6 @@ class Replay:
 
     def _point(self, point: Point) -> None:
         """Keep a picture's worth of points: every one at first, then every second, fourth, ..."""
-        self._seen += 1
-        if self._seen % self._step == 0:
-            self.points.append(point)
+        self.points.append(point)
         if len(self.points) > _MOST_POINTS:
             self.points, self._step = self.points[::2], self._step * 2
