@@ -9,7 +9,7 @@ import typer
 
 from coterie.cli.attack import attack
 from coterie.cli.plain import plain
-from coterie.cli.verdicts import show_check, show_limits, show_verdict
+from coterie.cli.verdicts import show_check, show_for_life, show_limits, show_verdict
 
 if TYPE_CHECKING:
     from coterie.privacy.review.verdict import Check, Verdict
@@ -49,13 +49,20 @@ def verify(
         bundles, earlier or [], keys=(partner_key or [], coordinator_key or []), accounting=not quick
     )
     if as_json:
-        typer.echo(json.dumps({"bundles": [v.to_dict() for v in verdicts], "across": _as_dict(across)}))
+        from coterie.cli.verdicts import LIFE_DELTA
+        from coterie.privacy.review.cross import for_life
+
+        lives = for_life(verdicts, LIFE_DELTA)
+        told = {"delta": LIFE_DELTA, "epsilon_by_partners": [epsilon for _, epsilon in lives]}
+        bundles_ = [v.to_dict() for v in verdicts]
+        typer.echo(json.dumps({"bundles": bundles_, "across": _as_dict(across), "for_life": told}))
     else:
         for verdict in verdicts:
             show_verdict(verdict)
         if across is not None:
             typer.echo("\nAll bundles together")
             show_check(across)
+            show_for_life(verdicts)
         show_limits()
     raise typer.Exit(_code([*(v.status for v in verdicts), *([across.status] if across else [])]))
 

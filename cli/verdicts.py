@@ -1,6 +1,7 @@
 """A review on the terminal."""
 
 import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,7 +11,9 @@ from coterie.cli.plain import plain
 if TYPE_CHECKING:
     from coterie.privacy.review.verdict import Check, Verdict
 
-__all__ = ["show_check", "show_limits", "show_verdict"]
+__all__ = ["LIFE_DELTA", "show_check", "show_for_life", "show_limits", "show_verdict"]
+
+LIFE_DELTA = 1e-6
 
 
 def show_verdict(verdict: "Verdict") -> None:
@@ -50,6 +53,15 @@ def show_check(check: "Check") -> None:
         typer.echo(f"           {plain(str(finding))}")
     if check.more:
         typer.echo(f"           and {check.more} more")
+
+
+def show_for_life(verdicts: "Sequence[Verdict]") -> None:
+    """Print what holds for somebody who is a customer of several of the partners, over all their studies."""
+    from coterie.privacy.review.cross import for_life
+
+    typer.echo(f"  a customer of several of these partners, over all studies in all ledgers, delta {LIFE_DELTA:g}:")
+    for k, epsilon in for_life(verdicts, LIFE_DELTA):
+        typer.echo(f"    of {k}: epsilon {epsilon:.3g} at the worst (not for studies chosen by one another's results)")
 
 
 def show_limits() -> None:

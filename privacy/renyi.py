@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
 
-__all__ = ["ORDERS", "Filter", "curve", "total"]
+__all__ = ["ORDERS", "Filter", "conversion", "curve", "total"]
 
 # Whole orders alone: there the sub-sampled divergence is a finite sum, with no series to converge.
 ORDERS: tuple[float, ...] = (
@@ -60,6 +60,11 @@ def _curve(event: Event) -> tuple[float, ...]:
     if isinstance(event, DiscreteGaussian):
         return tuple(order * event.count / (2 * event.sigma**2) for order in ORDERS)
     return (0.0,) * len(ORDERS)
+
+
+def conversion(order: float, delta: float) -> float:
+    """Return what turns a Rényi divergence of an order into an epsilon at delta, by adding it (see above)."""
+    return math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
 
 
 @dataclass(frozen=True)
@@ -106,4 +111,4 @@ class Filter:
         return max(0, math.floor(room / cost)) if cost > 0 else 0
 
     def _capacity(self, order: float) -> float:
-        return self.epsilon - math.log1p(-1 / order) + math.log(self.delta * order) / (order - 1)
+        return self.epsilon - conversion(order, self.delta)

@@ -6,10 +6,11 @@ names the releases of all of them: what one bundle lacks, another one shows.
 
 from collections.abc import Mapping, Sequence
 
+from coterie.privacy.renyi import ORDERS, conversion
 from coterie.privacy.review.findings import ASKS
 from coterie.privacy.review.verdict import Check, Finding, Verdict
 
-__all__ = ["cross_check"]
+__all__ = ["cross_check", "for_life"]
 
 
 def cross_check(verdicts: Sequence[Verdict]) -> Check:
@@ -25,6 +26,34 @@ def cross_check(verdicts: Sequence[Verdict]) -> Check:
     opened = _incomplete(verdicts)
     status = "fails" if fails else "open" if opened else "holds"
     return Check("bundles", ASKS["bundles"], status, tuple(fails or opened))
+
+
+def for_life(verdicts: Sequence[Verdict], delta: float) -> tuple[tuple[int, float], ...]:
+    """Return what holds for a customer of k of these partners, over all studies in their ledgers (PRIVACY rule 11).
+
+    Args:
+        verdicts: One for each partner.
+        delta: In (0, 1).
+
+    Returns:
+        (k, epsilon) for k = 1 .. partners: the worst k partners and the worst group at each, composed at every Rényi
+        order; the best order counts.
+
+    Guarantees:
+        Sums of Rényi divergences compose (Mironov 2017, proposition 1); conversion as in `renyi.py`. The order is
+        chosen after the fact, so this is a reading for studies that were not chosen by one another's results. What is
+        promised whatever happens are the budgets in each partner's policy.
+    """
+    worst = [
+        [max((curve[index] for curve in verdict.life.values()), default=0.0) for verdict in verdicts]
+        for index in range(len(ORDERS))
+    ]
+    found = []
+    for k in range(1, len(verdicts) + 1):
+        sums = [sum(sorted(at, reverse=True)[:k]) for at in worst]
+        bounds = [total + conversion(order, delta) for order, total in zip(ORDERS, sums, strict=True)]
+        found.append((k, max(0.0, min(bounds)) if any(sums) else 0.0))
+    return tuple(found)
 
 
 def _twice(verdicts: Sequence[Verdict]) -> list[Finding]:

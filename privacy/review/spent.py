@@ -111,6 +111,10 @@ class Spent:
             (self.share(limit, group) for limit in self.all_limits(year) for group in self.groups()), default=0.0
         )
 
+    def for_life(self, group: str) -> tuple[float, ...]:
+        """Return the curve of what the worst customer of a group has spent over all studies."""
+        return tuple(float(value) for value in self.at(Limit(Filter(1.0, 0.5)), group))
+
     def groups(self) -> tuple[str, ...]:
         """Return the groups that anything was charged to, sorted."""
         return tuple(sorted({group for group, _ in self._sums}))

@@ -231,6 +231,7 @@ class Verdict:
         records: Digest of each study's record by plan.
         received: What the records say was received: names of releases by plan and partner.
         released: What this ledger says was released: names of releases by plan.
+        life: Rényi curve of all that the worst customer of each group has spent for life, by group.
         carried: How many entries were carried over from version 1, which kept no tree: what they were before that
             cannot be shown.
     """
@@ -255,6 +256,7 @@ class Verdict:
     records: dict[str, str] = field(default_factory=dict)
     received: dict[str, dict[str, frozenset[bytes]]] = field(default_factory=dict)
     released: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    life: dict[str, tuple[float, ...]] = field(default_factory=dict)
     carried: int = 0
 
     @property

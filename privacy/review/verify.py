@@ -270,6 +270,7 @@ class _Review:
             records={plan: record.digest() for plan, record in replay.records.items()},
             received={plan: _received(record) for plan, record in replay.records.items()},
             released={plan: frozenset(name for _, _, name in s.settled) for plan, s in replay.studies.items()},
+            life={group: replay.spent.for_life(group) for group in replay.spent.groups()},
             carried=replay.carried,
         )
 
