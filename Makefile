@@ -25,6 +25,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/attack.py
+	$(BIN)/python benchmarks/mutations.py
 
 setup: $(VENV)/.ready
 
