@@ -68,10 +68,12 @@ class Workspace:
                 customer of several partners is held out at all of them.
 
         Raises:
-            FileFault: The folder holds something, or cannot be made; or the name is empty or too long.
+            FileFault: The folder holds something, or cannot be made; or the name is empty, too long, or holds a control
+                character.
         """
-        if not 0 < len(name) <= _LONGEST:
-            raise FileFault(Fault("the partner's name", f"must have 1 to {_LONGEST} characters", "choose another"))
+        if not 0 < len(name) <= _LONGEST or min(name) < " ":
+            rule = f"must have 1 to {_LONGEST} characters, none of them a control character"
+            raise FileFault(Fault("the partner's name", rule, "choose another"))
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(root.iterdir()):

@@ -150,7 +150,7 @@ def test_numbers_that_are_not_finite_are_stopped_even_when_they_are_charged(agre
 def settle(agreed, release):
     """Make the ledger hold a release as if it had been paid for."""
     with Ledger(agreed.workspace().ledger, today) as ledger:
-        ledger.record("consent", {"release": release_digest(release), "plan": agreed.digest})
+        ledger.record("refusal", {"release": release_digest(release), "plan": agreed.digest, "codes": []})
 
 
 def test_arrays_that_share_memory_with_customers_rows_are_stopped_even_when_they_are_charged(agreed):

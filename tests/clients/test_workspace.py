@@ -65,12 +65,12 @@ def test_a_new_workspace_has_keys_of_its_own_and_no_policy(tmp_path):
         read_policy(one.policy)
 
 
-@pytest.mark.parametrize("name", ['say "so"', "back\\slash", "Zo\u00eb & Co.", "tab\tand\nline", "\x07\x7f", "n" * 60])
+@pytest.mark.parametrize("name", ['say "so"', "back\\slash", "Zo\u00eb & Co.", "\x7f", "n" * 60])
 def test_a_name_is_kept_as_it_was_given(tmp_path, name):
     assert Workspace.create(tmp_path / "new", name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "n" * 61])
+@pytest.mark.parametrize("name", ["", "n" * 61, "tab\tand", "line\n", "\x07", "\x00"])
 def test_a_name_that_no_roster_could_hold_is_refused_before_anything_is_made(tmp_path, name):
     with pytest.raises(FileFault, match="1 to 60 characters"):
         Workspace.create(tmp_path / "new", name)
