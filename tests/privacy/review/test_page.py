@@ -247,9 +247,9 @@ def test_a_large_ledger_makes_no_large_page(reviewed):
 
 
 def test_the_page_loads_nothing(text, page):
+    # An address without a scheme begins where a value does; keys in base64 may hold "//" anywhere.
     assert not re.search(
-        r"https?:|//[a-z]|url\(|@import|\bsrc=|srcset|<link|<img|<iframe|<object|<base|<form",
-        text.replace("//4di5", ""),
+        r"""https?:|["'(=]//|url\(|@import|\bsrc=|srcset|<link|<img|<iframe|<object|<base|<form""", text
     )
     assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed", "base", "form", "a "}
     assert all(attrs["href"].startswith("#") for attrs in page.of("a"))
