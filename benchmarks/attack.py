@@ -8,25 +8,18 @@ JSON.
     python benchmarks/attack.py --output benchmarks/results/attack.json
 """
 
-import argparse
-import datetime
-import importlib.metadata
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from conditions import arguments_for, conditions, publish
 
 from coterie.privacy.auditing.conformance import failed
-from coterie.privacy.durable import write_durably
 from coterie.privacy.randomness import OsSource, Stream
 from coterie.privacy.training import Customers
 from coterie.privacy.training.optimizer import SecretNoiseOptimizer
@@ -105,8 +98,7 @@ def against(fault: tuple[type, str, Any] | None, canaries: int, repeat: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--output", type=Path)
+    parser = arguments_for(__doc__)
     parser.add_argument("--canaries", type=int, default=16_000)
     parser.add_argument("--repeat", type=int, default=5, help="audits of each fault")
     arguments = parser.parse_args()
@@ -116,22 +108,12 @@ def main() -> None:
     seconds = time.perf_counter() - began
     result = {
         "what": f"{arguments.canaries} canaries for each claim, 40 steps, Poisson rate 0.25, 1 torch thread",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("coterie", "opacus", "torch", "dp-accounting", "scipy", "numpy")
-        },
+        **conditions("opacus", "torch", "dp-accounting", "scipy", "numpy"),
         "seconds": round(seconds, 1),
         "audit": report.to_dict(),
         "faults": {name: against(fault, arguments.canaries, arguments.repeat) for name, fault in FAULTS.items()},
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(arguments.output, text.encode() + b"\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

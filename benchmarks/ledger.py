@@ -8,14 +8,10 @@ a transaction. Both in one run, in turns. Verification: a bundle of 200,000 entr
 study under a real plan and policy, checked by one process; the two accountants are timed apart.
 """
 
-import argparse
 import dataclasses
 import datetime
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
 import sqlite3
 import statistics
 import subprocess
@@ -26,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from conditions import arguments_for, conditions, publish
+
 from coterie.clients.consent import consent_body
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.canonical import digest
@@ -33,7 +31,6 @@ from coterie.privacy.charges import Charge, Entry, Limit
 from coterie.privacy.checkpoint import cosign, sign_checkpoint
 from coterie.privacy.clock import now
 from coterie.privacy.contract import Column, Contract
-from coterie.privacy.durable import write_durably
 from coterie.privacy.entries import charge_body, leaf_of
 from coterie.privacy.events import PoissonGaussian
 from coterie.privacy.identity import Identity
@@ -217,8 +214,7 @@ def start_up() -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--output", type=Path)
+    parser = arguments_for(__doc__)
     parser.add_argument("--entries", type=int, default=200_000)
     parser.add_argument("--appends", type=int, default=4000)
     parser.add_argument("--folder", type=Path, help="where to write; must be on the disk that is to be measured")
@@ -231,24 +227,15 @@ def main() -> None:
     ratios = [own / plain for plain, own in rates]
     result = {
         "what": "durable appends a second, and a long ledger verified",
-        "date": now().date().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {
-            "coterie": importlib.metadata.version("coterie"),
-            "sqlite": sqlite3.sqlite_version,
-            "cryptography": importlib.metadata.version("cryptography"),
-        },
+        **conditions("cryptography"),
+        "sqlite": sqlite3.sqlite_version,
         "bare_inserts_per_second": [round(plain) for plain, _ in rates],
         "ledger_appends_per_second": [round(own) for _, own in rates],
         "ledger_over_bare": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "verification": verification,
         "audit_help_seconds": start_up(),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        write_durably(arguments.output, text.encode() + b"\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,15 @@ value or a key at a time, and verified each time. What is counted as accepted is
 but the one that says that the file is no bundle.
 """
 
-import argparse
 import collections
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / ".dev"))  # the tests' own federation and mutations
 
-from coterie.privacy.clock import now
-from coterie.privacy.durable import write_durably
+from conditions import arguments_for, conditions, publish
+
 from coterie.privacy.review.bundle import BundleFault
 from coterie.tests.privacy.review.bundles import MUTATIONS, made, mutations, verdict_of
 
@@ -37,8 +32,7 @@ def outcome(bundle: bytes) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--output", type=Path)
+    parser = arguments_for(__doc__)
     parser.add_argument("--count", type=int, default=13_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -50,10 +44,7 @@ def main() -> None:
     told = ("no bundle", "refused")
     result = {
         "what": "changed bundles that a review accepts",
-        "date": now().date().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {"coterie": importlib.metadata.version("coterie")},
+        **conditions(),
         "bundle_bytes": len(bundle),
         "tried": found.total(),
         "accepted": sum(count for (_, said), count in found.items() if said not in told),
@@ -68,10 +59,7 @@ def main() -> None:
             for kind in MUTATIONS
         ],
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        write_durably(arguments.output, text.encode() + b"\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

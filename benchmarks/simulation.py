@@ -7,24 +7,17 @@ are timed one by one, after one for warming up, and start-up apart. Prints ratio
     python benchmarks/simulation.py --output benchmarks/results/simulation.json
 """
 
-import argparse
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from conditions import arguments_for, conditions, publish
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
-from coterie.privacy.durable import write_durably
 from coterie.server.exchange import exchange
 from coterie.simulations.engines.local import run_local
 from coterie.simulations.engines.ray import run_ray
@@ -167,8 +160,7 @@ def ray() -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--output", type=Path)
+    parser = arguments_for(__doc__)
     parser.add_argument("--repeat", type=int, default=5, help="interleaved repetitions of bare and local")
     arguments = parser.parse_args()
     bares, locals_ = [], []
@@ -180,10 +172,7 @@ def main() -> None:
     ratios = [b["client_round_ms_median"] / a["client_round_ms_median"] for a, b in pairs]
     result = {
         "what": f"{CLIENTS} clients, cohort {COHORT}, {ROUNDS} rounds, 4,225-parameter MLP, {STEPS} steps, {ROWS} rows",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("coterie", "flwr", "ray", "torch", "numpy")},
+        **conditions("flwr", "ray", "torch", "numpy"),
         "bare": bares,
         "local": locals_,
         "ray": on_ray,
@@ -191,11 +180,7 @@ def main() -> None:
         "ray_over_local": on_ray["client_round_ms_median"]
         / statistics.median(run["client_round_ms_median"] for run in locals_),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(arguments.output, text.encode() + b"\n")
+    publish(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coterie.cli.attack import attack
-from coterie.cli.plain import plain
 from coterie.cli.verdicts import show_check, show_for_life, show_limits, show_verdict
+from coterie.privacy.plain import plain
 
 if TYPE_CHECKING:
     from coterie.privacy.review.verdict import Check, Verdict
@@ -78,8 +78,8 @@ def explain(bundle: Annotated[Path, _BUNDLE], as_json: Annotated[bool, _JSON] = 
 
     (verdict,), _ = _reviewed([bundle], [])
     sections = explained(verdict)
-    known = {study.plan: facts(verdict, study) for study in verdict.studies}
     if as_json:
+        known = {study.plan: facts(verdict, study) for study in verdict.studies}
         told = [{"title": section.title, "paragraphs": list(section.paragraphs)} for section in sections]
         said = {plan: [vars(fact) for fact in found] for plan, found in known.items()}
         typer.echo(json.dumps({"sections": told, "facts": said}, default=str))

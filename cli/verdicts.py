@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from coterie.cli.plain import plain
+from coterie.privacy.plain import plain
 
 if TYPE_CHECKING:
     from coterie.privacy.review.verdict import Check, Verdict

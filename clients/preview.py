@@ -11,7 +11,7 @@ from coterie.privacy.charges import Limit
 from coterie.privacy.clock import now
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.policy import Policy, limits, read_policy
+from coterie.privacy.policy import all_limits, limits, read_policy
 from coterie.privacy.renyi import curve
 from coterie.privacy.signed import SignedPlan
 
@@ -68,14 +68,8 @@ def spent_budgets(folder: Path) -> list[dict[str, Any]]:
     policy = read_policy(workspace.policy)
     with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
         divided = [(name,) for name in policy.segments.names] if policy.segments else [()]
-        combined = itertools.product(_all_limits(policy, ledger.year), (TRAINING, HOLDOUT), divided)
+        combined = itertools.product(all_limits(policy, ledger.year), (TRAINING, HOLDOUT), divided)
         return [_row(limit, group, ledger, segments) for limit, group, segments in combined]
-
-
-def _all_limits(policy: Policy, year: int) -> list[Limit]:
-    """Return every budget of a policy, each once."""
-    found = [limit for purpose in ("", *sorted(policy.budget.purposes)) for limit in limits(policy, purpose, year)]
-    return list(dict.fromkeys(found))
 
 
 def _row(limit: Limit, group: str, ledger: Ledger, segments: tuple[str, ...]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ __all__ = [
     "origin_of",
     "read_note",
     "sign_checkpoint",
-    "without_cosignatures",
 ]
 
 _LEDGER, _COORDINATOR = "coterie-ledger", "coterie-coordinator"
@@ -133,12 +132,6 @@ def read_note(
 def noted_size(note: str) -> int:
     """Return how many entries a note speaks of; the note has been checked before."""
     return int(note.split("\n")[1])
-
-
-def without_cosignatures(note: str) -> str:
-    """Return a note with the partner's signature alone."""
-    head, gap, lines = note.partition("\n\n")
-    return head + gap + lines.partition("\n")[0] + "\n"
 
 
 def _cosignature(checkpoint: Checkpoint, line: tuple[str, bytes], by_name: dict[str, str]) -> Cosigned:

@@ -11,6 +11,8 @@ CoterieError
 
 from dataclasses import dataclass
 
+from coterie.privacy.plain import plain
+
 __all__ = [
     "BudgetExhausted",
     "ContractFault",
@@ -39,9 +41,8 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the fault as one line."""
-        line = f"{self.place}: {self.rule}. Fix: {self.fix}."
         # Names may be a peer's words: no terminal escape or line break of theirs is printed or logged.
-        return "".join(character if character.isprintable() else "?" for character in line)
+        return plain(f"{self.place}: {self.rule}. Fix: {self.fix}.")
 
 
 class CoterieError(Exception):

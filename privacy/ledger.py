@@ -46,8 +46,6 @@ from coterie.privacy.upgrade import upgrade
 
 __all__ = ["Ledger"]
 
-_COUNTS = "SELECT grp, span, segment, count FROM spent"
-
 
 class Ledger(Log):
     """One open ledger; use as a context manager, under the workspace's lock.

@@ -4,7 +4,6 @@ Policy beats plan: the coordinator can only ask for less than the policy allows,
 everything. What follows from a policy for a plan is decided in `consent.py`.
 """
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from coterie.privacy.charges import Limit
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
 
-__all__ = ["Budget", "Policy", "Segments", "limits", "policy_digest", "read_policy", "read_rules"]
+__all__ = ["Budget", "Policy", "Segments", "all_limits", "limits", "policy_digest", "read_policy", "read_rules"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def read_rules(path: Path) -> tuple[Policy, dict[str, Any]]:
 
 def policy_digest(path: Path) -> str:
     """Return the digest of the policy's content, whatever its layout."""
-    return digest(tomllib.loads(path.read_text(encoding="utf-8")))
+    return digest(load(path))
 
 
 def limits(policy: Policy, purpose: str, year: int) -> tuple[Limit, ...]:
@@ -118,3 +117,9 @@ def limits(policy: Policy, purpose: str, year: int) -> tuple[Limit, ...]:
     if budget.year_epsilon is not None:
         kept.append(Limit(Filter(budget.year_epsilon, budget.delta), year=year))
     return tuple(kept)
+
+
+def all_limits(policy: Policy, year: int) -> tuple[Limit, ...]:
+    """Return every budget of a policy, each once, with that of a year."""
+    purposes = ("", *sorted(policy.budget.purposes))
+    return tuple(dict.fromkeys(limit for purpose in purposes for limit in limits(policy, purpose, year)))

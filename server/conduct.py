@@ -138,12 +138,15 @@ class Conduct:
         content = encode_close(sign_record(record, self.witness.identity), progress.weights)
         for _ in range(2):  # the second time nothing is new but the checkpoint of the first answer
             asking = [Message(content, dst_node_id=node, message_type=CLOSE) for node in cohort.nodes.values()]
+            silent = set(cohort.nodes)
             for node, reply in self._exchange(self._shown(asking, cohort)):
                 partner = cohort.partner_of(node)
+                silent.discard(partner)
                 if reply.has_error():
                     self.refusals.append(Refusal(partner, "close", progress.round, _code(reply)))
                 else:
                     self._extends(reply, partner, "close", progress.round)
+            self.refusals.extend(Refusal(partner, "close", progress.round, "silent") for partner in sorted(silent))
 
     def _shown(self, messages: Iterable[Message], cohort: Cohort) -> list[Message]:
         """Add to each question the last checkpoint that was seen of the ledger of whom it goes to."""

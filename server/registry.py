@@ -26,7 +26,7 @@ class Refusal:
 
     Args:
         partner: Who; a node's number where the partner is not known.
-        step: "consent", "train" or "evaluate".
+        step: "consent", "train", "evaluate" or "close".
         round: Which round; 0 for consent.
         code: A key of `privacy.release.CODES`, or "silent", or "rejected".
         why: For "rejected", the rule that the reply broke.

@@ -78,6 +78,11 @@ def test_only_the_named_modules_touch_opened_rows(path):
         assert not [i for i in imports(path) if i.startswith("coterie.clients.vault")]
 
 
+def test_only_the_vault_chooses_rows_by_segment():
+    users = [name(path) for path in MODULES if "coterie.clients.groups.segment_rows" in set(imports(path))]
+    assert users == ["clients/vault.py"]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_a_module_says_what_it_holds_and_is_short(path):
     text = path.read_text(encoding="utf-8")

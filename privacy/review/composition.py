@@ -1,29 +1,23 @@
-"""A study's events as a verdict tells them, and what follows from them for persons, groups and attackers.
-
-A verdict keeps events in words. They are read back here, and believed only where the second accountant finds for them
-what the verdict says of the study: what was read is then what was charged, to the digits that words keep.
-"""
+"""A study's events as a verdict tells them, and what follows from them for persons, groups and attackers."""
 
 import dataclasses
 import functools
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
 from coterie.privacy.accountant import REPLACE_ONE, epsilon
-from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.events import Event, PoissonGaussian
 from coterie.privacy.plan import Plan, plan_from_dict
-from coterie.privacy.renyi import ORDERS
+from coterie.privacy.renyi import ORDERS, conversion
 from coterie.privacy.review.accountants import Recomputed, recomputed
-from coterie.privacy.review.bracket import bracket
 from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.profile import Profile, profile
-from coterie.privacy.review.verdict import GroupSpent, Study, Verdict
+from coterie.privacy.review.verdict import Study, Verdict
 
 __all__ = [
     "MOST_PARTNERS",
@@ -31,7 +25,6 @@ __all__ = [
     "by_partners",
     "composition",
     "matches_plan",
-    "plain",
     "plan_of",
     "replaced",
     "standing",
@@ -40,9 +33,6 @@ __all__ = [
 
 MOST_PARTNERS = 20  # that a person is reckoned to be a customer of
 
-_SUMS = re.compile(r"(\d{1,9}) noisy gradient sums, Poisson rate (\S{1,30}), noise multiplier (\S{1,30})")
-_COUNTS = re.compile(r"(\d{1,9}) noisy histograms, discrete Gaussian noise of scale (\S{1,30}) on every count")
-_WORDS = 1e-3  # of an epsilon: what six digits of a noise may move it
 _T = TypeVar("_T", int, float)
 _ALWAYS = ("form", "signature", "tree", "entries")  # without these nothing in the file is anybody's word
 
@@ -64,11 +54,6 @@ class Composition:
     delta: float
     plan: Plan
     void: bool
-
-
-def plain(text: str) -> str:
-    """Return a text with all that is not printable, such as terminal escapes and line breaks, as "?"."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def standing(verdict: Verdict, names: Sequence[str], *, good: str, bad: str) -> tuple[str, str]:
@@ -108,12 +93,10 @@ def composition(verdict: Verdict, study: Study) -> Composition | None:
     groups = {group.group: group for group in study.groups}
     if plan is None or set(groups) != {TRAINING, HOLDOUT}:
         return None
-    charged, allowed = {}, {}
-    for name, group in groups.items():
-        found = _events(plan, group)
-        if found is None:
-            return None
-        charged[name], allowed[name] = found
+    if any(group.recomputed is None or group.claimed is None for group in study.groups):
+        return None  # no figures: plan or consent did not hold, or the accountants were not asked
+    charged = {name: _repeated(group.events) for name, group in groups.items()}
+    allowed = {name: _repeated([(group.allowed, group.declared)]) for name, group in groups.items()}
     void = not any(check.name == "randomness" and check.status == "holds" for check in verdict.checks)
     return Composition(MappingProxyType(charged), MappingProxyType(allowed), plan.privacy.delta, plan, void)
 
@@ -174,55 +157,12 @@ def worst_profile(found: Composition) -> Profile:
     )
 
 
+def _repeated(events: Iterable[tuple[Event, int]]) -> tuple[Event, ...]:
+    return tuple(event for event, count in events for _ in range(count))
+
+
 def _worse(one: Sequence[tuple[_T, float]], other: Sequence[tuple[_T, float]]) -> tuple[tuple[_T, float], ...]:
     return tuple((at, max(a, b)) for (at, a), (_, b) in zip(one, other, strict=True))
-
-
-def _events(plan: Plan, group: GroupSpent) -> tuple[tuple[Event, ...], tuple[Event, ...]] | None:
-    """Return what was charged and what is allowed, if the verdict's own figures confirm it."""
-    if group.claimed is None or group.recomputed is None:
-        return None
-    read = [(_event(text, plan), count) for text, count in group.events]
-    charged = tuple(event for event, count in read if event is not None for _ in range(count))
-    if len(charged) != group.charges:
-        return None
-    first = charged[0] if charged else _planned(plan, group.group)
-    allowed = (first,) * group.declared if first is not None else ()
-    near = _near(charged, group.recomputed) and _near(allowed, group.claimed)
-    return (charged, allowed) if near else None
-
-
-def _event(text: str, plan: Plan) -> Event | None:
-    """Read an event from its words; where they agree with the plan, the plan has all digits."""
-    event: Event | None = None
-    try:
-        if (found := _SUMS.fullmatch(text)) is not None:
-            rate = plan.training.sample_rate
-            rate = rate if f"{rate:g}" == found[2] else float(found[2])
-            event = PoissonGaussian(float(found[3]), rate, int(found[1]))
-        elif (found := _COUNTS.fullmatch(text)) is not None:
-            event = DiscreteGaussian(float(found[2]), int(found[1]))
-    except ValueError:
-        return None
-    return event if event is not None and event.valid() and str(event) == text else None
-
-
-def _planned(plan: Plan, group: str) -> Event | None:
-    """Return the event that a plan leads to, for a group that nothing was charged to yet."""
-    try:
-        mechanisms = calibrate(plan)
-    except CoterieError:
-        return None
-    return mechanisms.update if group == TRAINING else mechanisms.histogram
-
-
-def _near(events: tuple[Event, ...], told: Recomputed) -> bool:
-    return math.isclose(_high(events, told.delta), told.high, rel_tol=_WORDS, abs_tol=_WORDS)
-
-
-@functools.lru_cache(maxsize=256)
-def _high(events: tuple[Event, ...], delta: float) -> float:
-    return bracket(events, delta).high
 
 
 @functools.lru_cache(maxsize=256)
@@ -244,11 +184,8 @@ def _several(groups: tuple[tuple[Event, ...], tuple[Event, ...]], delta: float, 
 
 def _most(events: tuple[Event, ...], delta: float) -> float:
     """Return a bound on epsilon that costs nothing to compute (Canonne, Kamath, Steinke 2020, proposition 12)."""
-    bounds = (
-        divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
-        for divergence, order in zip(direct_curve(events), ORDERS, strict=True)
-    )
-    return min(bounds)
+    bounds = zip(direct_curve(events), ORDERS, strict=True)
+    return min(divergence + conversion(order, delta) for divergence, order in bounds)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from coterie.privacy.review.composition import plain
+from coterie.privacy.plain import plain
 from coterie.privacy.review.explain import quoted
 from coterie.privacy.review.verdict import Budget, Study, Verdict
 

@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from coterie.privacy.plain import plain
 from coterie.privacy.release import CODES
 from coterie.privacy.review.composition import (
     Composition,
     by_partners,
     composition,
     matches_plan,
-    plain,
     replaced,
     worst_profile,
 )

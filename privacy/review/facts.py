@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from coterie.privacy.accountant import ADD_REMOVE, REPLACE_ONE
 from coterie.privacy.calibration import HOLDOUT
+from coterie.privacy.plain import plain
 from coterie.privacy.plan import Plan
 from coterie.privacy.renyi import ORDERS, Filter
 from coterie.privacy.review.composition import (
@@ -18,7 +19,6 @@ from coterie.privacy.review.composition import (
     by_partners,
     composition,
     matches_plan,
-    plain,
     plan_of,
     replaced,
     standing,

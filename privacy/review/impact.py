@@ -7,9 +7,10 @@ the PIPL. Whatever comes from the bundle is escaped: it can make neither markup 
 import re
 from collections.abc import Sequence
 
+from coterie.privacy.plain import plain
 from coterie.privacy.plan import Plan
 from coterie.privacy.release import CODES
-from coterie.privacy.review.composition import by_partners, composition, plain, plan_of
+from coterie.privacy.review.composition import by_partners, composition, plan_of
 from coterie.privacy.review.explain import Section, explain
 from coterie.privacy.review.verdict import Study, Verdict
 

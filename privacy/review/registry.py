@@ -8,8 +8,9 @@ escapes them first.
 
 from typing import Any
 
+from coterie.privacy.plain import plain
 from coterie.privacy.plan import Plan
-from coterie.privacy.review.composition import by_partners, composition, matches_plan, plain, plan_of, replaced
+from coterie.privacy.review.composition import by_partners, composition, matches_plan, plan_of, replaced
 from coterie.privacy.review.divergence import rho
 from coterie.privacy.review.facts import facts
 from coterie.privacy.review.verdict import GroupSpent, Study, Verdict

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from coterie.privacy.charges import Charge, Limit, spans_of, year_of
 from coterie.privacy.events import Event
-from coterie.privacy.policy import Policy, limits
+from coterie.privacy.policy import Policy, all_limits, limits
 from coterie.privacy.renyi import Filter
 from coterie.privacy.review.divergence import direct_curve
 
-__all__ = ["Spent", "all_limits", "gate", "moves_order", "runs_left"]
+__all__ = ["Spent", "gate", "moves_order", "runs_left"]
 
 TOLERANCE = 1e-9  # of a capacity: two ways to sum the same numbers differ in the last digits
 _EVERYBODY = ""
@@ -27,12 +27,6 @@ _EVERYBODY = ""
 def gate(budget: Filter) -> tuple[int, float]:
     """Return the index of a filter's order, and its capacity there."""
     return budget.index, budget.capacity
-
-
-def all_limits(policy: Policy, year: int) -> tuple[Limit, ...]:
-    """Return every budget of a policy, each once, with that of a year."""
-    purposes = ("", *sorted(policy.budget.purposes))
-    return tuple(dict.fromkeys(limit for purpose in purposes for limit in limits(policy, purpose, year)))
 
 
 def moves_order(before: Policy, after: Policy) -> bool:

@@ -136,8 +136,7 @@ def _group(study: Consented, group: str, plan: Plan | None, findings: Findings |
         found = claimed if events == (event,) * most else _asked(events, plan.privacy.delta)
         if not found.agrees:
             findings.fail("accountants", study.entry, f"the accountants disagree on what was spent on group {group}")
-    words = tuple((str(e), count) for e, count in charged.items())
-    return GroupSpent(group, words, charged.total(), most, found, claimed)
+    return GroupSpent(group, tuple(charged.items()), event, charged.total(), most, found, claimed)
 
 
 def _calibrated(plan: Plan, event: Event, where: tuple[int, str], findings: Findings) -> None:

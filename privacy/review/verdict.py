@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from coterie.privacy.events import Event
 from coterie.privacy.review.accountants import Recomputed
 
 __all__ = ["Budget", "Check", "Finding", "GroupSpent", "Model", "Point", "Refusal", "Rules", "Study", "Verdict"]
@@ -51,15 +52,17 @@ class GroupSpent:
 
     Args:
         group: "training" or "holdout".
-        events: (event in words, how many), in the order of first use.
+        events: (event, how many), in the order of first use.
+        allowed: The event that the consent allows.
         charges: How many charges.
-        declared: How many the consent allows.
+        declared: How many of the allowed event the consent allows.
         recomputed: Epsilon of what was charged, by two accountants; None where it was not asked for.
         claimed: Epsilon of all that the consent allows, likewise.
     """
 
     group: str
-    events: tuple[tuple[str, int], ...]
+    events: tuple[tuple[Event, int], ...]
+    allowed: Event
     charges: int
     declared: int
     recomputed: Recomputed | None
@@ -278,4 +281,8 @@ class Verdict:
         """Return everything as plain JSON values."""
         table: dict[str, Any] = {"status": self.status, "verdict": self.line, **dataclasses.asdict(self)}
         del table["received"], table["released"]  # for comparing bundles; the ledger itself tells them better
+        for study, told in zip(self.studies, table["studies"], strict=True):
+            for group, fields in zip(study.groups, told["groups"], strict=True):
+                fields["events"] = [(str(event), count) for event, count in group.events]
+                fields["allowed"] = str(group.allowed)
         return table

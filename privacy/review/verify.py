@@ -227,7 +227,7 @@ class _Review:
                 self.findings.fail("time", size, "is dated more than a day after the coordinator saw it")
 
     def _read(self, note: str) -> tuple[Checkpoint, tuple[Cosigned, ...]]:
-        return read_note(note, partner=self.header.key, coordinators=tuple(sorted(self.replay.coordinators)))
+        return read_note(note, partner=self.header.key, coordinators=self.replay.coordinators)
 
     def verdict(self, *, accounting: bool) -> Verdict:
         """Return what was found."""
@@ -263,9 +263,9 @@ class _Review:
             refusals=tuple(replay.refusals),
             models=tuple(replay.models),
             cosigned=tuple(cosigned),
-            policy=replay.content,
+            policy=replay.rules[-1].content if replay.rules else None,
             rules=tuple(replay.rules),
-            coordinators=tuple(sorted(replay.coordinators)),
+            coordinators=replay.coordinators,
             plans=_plans(replay),
             records={plan: record.digest() for plan, record in replay.records.items()},
             received={plan: _received(record) for plan, record in replay.records.items()},

@@ -14,6 +14,7 @@ from coterie.clients.export import export_bundle
 from coterie.privacy.accountant import epsilon
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.plain import plain
 from coterie.privacy.plan import Partner
 from coterie.privacy.randomness import OsSource
 from coterie.privacy.review.composition import (
@@ -21,7 +22,6 @@ from coterie.privacy.review.composition import (
     by_partners,
     composition,
     matches_plan,
-    plain,
     worst_profile,
 )
 from coterie.privacy.review.facts import BASES, DECLARED, RECOMPUTED, TOPICS, VERIFIED, facts
@@ -279,13 +279,12 @@ def test_a_consent_to_less_than_the_plan_needs_is_seen(late):
     assert "another rate" in only(changed, "sampling", "charges have").value
 
 
-def test_words_that_do_not_lead_to_the_figures_are_not_believed(late):
+def test_without_the_accountants_figures_nothing_is_told_of_a_composition(late):
     groups = late.studies[0].groups
-    (words, count), *_ = groups[0].events
-    lied = dataclasses.replace(groups[0], events=((words.replace("multiplier 1.", "multiplier 2."), count),))
-    liar = dataclasses.replace(late.studies[0], groups=(lied, groups[1]))
+    unknown = dataclasses.replace(groups[0], recomputed=None)
+    unheld = dataclasses.replace(late.studies[0], groups=(unknown, groups[1]))
     assert composition(late, late.studies[0]) is not None
-    assert composition(late, liar) is None
+    assert composition(late, unheld) is None
 
 
 def test_an_odd_rate_keeps_all_its_digits(tmp_path):
