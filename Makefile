@@ -24,10 +24,12 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
+	@$(PIP) install --constraint constraints.txt --editable ".[dev,ray,bench]"
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/attack.py
 	$(BIN)/python benchmarks/mutations.py
+	$(BIN)/python benchmarks/secagg.py
 
 setup: $(VENV)/.ready
 

@@ -138,6 +138,8 @@ columns = []
 special = []
 
 families = ["logistic"]
+# "local": every release is private on its own. "secure-aggregation": only sums over partners are opened, more accurate;
+# it rests on the partners under [peers].
 trust = ["local"]
 minimum_partners = 3
 minimum_customers = 1000
@@ -147,4 +149,8 @@ minimum_customers = 1000
 study_epsilon = 1.0
 lifetime_epsilon = 4.0
 delta = 1e-6
+
+# For secure-aggregation: every other partner's key, compared with that partner itself, never taken from a coordinator.
+[peers]
+# books = "ed25519:..."
 """

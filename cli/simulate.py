@@ -1,12 +1,16 @@
 """`coterie simulate`: studies on this machine."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coterie.cli.show import StudyProgress, console, interval, print_table, stoppable
+
+if TYPE_CHECKING:
+    from coterie.simulations.run import Settings
 
 __all__ = ["app"]
 
@@ -14,6 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 
 _STUDY = typer.Argument(help="Name of a built-in study, or path of a study file.")
 _SEEDS = typer.Option(min=1, max=100, help="How many times, each with other held-out customers.")
+_TRUST = typer.Option(help="local or secure-aggregation; the study's own when left out.")
 _JSON = typer.Option("--json", help="Print the result as JSON.")
 
 
@@ -44,6 +49,7 @@ def list_studies(as_json: Annotated[bool, _JSON] = False) -> None:
 def run(
     study: Annotated[str, _STUDY] = "",
     epsilon: Annotated[float | None, typer.Option(help="Epsilon in total; the study's own when left out.")] = None,
+    trust: Annotated[str | None, _TRUST] = None,
     engine: Annotated[str, typer.Option(help="local (in this process) or ray (Flower's engine).")] = "local",
     seeds: Annotated[int, _SEEDS] = 1,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; runs/STUDY-... when left out.")] = None,
@@ -52,11 +58,12 @@ def run(
 ) -> None:
     """Run a study among simulated partners and write a report.
 
-    Example: coterie simulate run income --epsilon 1 --seeds 3
+    Example: coterie simulate run income --epsilon 1 --trust secure-aggregation --seeds 3
     """
     from coterie.simulations import run as runs
+    from coterie.simulations.run import Settings
 
-    folder = resume or _begin(study, epsilon, engine, seeds, output)
+    folder = resume or _begin(study, Settings("", epsilon, engine, seeds, trust), output)
     settings = runs.load_settings(folder)
     plan, _ = runs.study_of(folder, settings)
     with StudyProgress(plan, settings.seeds) as show, stoppable() as stop:
@@ -102,6 +109,7 @@ def sweep(
     epsilon: Annotated[str, typer.Option(help="Epsilons, separated by commas.")] = "0.5,1,2,4,8",
     seeds: Annotated[int, _SEEDS] = 3,
     jobs: Annotated[int, typer.Option(min=0, help="Runs at once; one per core when 0.")] = 0,
+    trust: Annotated[str | None, _TRUST] = None,
     output: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY-sweep-... when left out.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -116,7 +124,13 @@ def sweep(
     folder = output or _fresh(f"{Path(study).stem}-sweep")
     with console.status(f"{len(values)} epsilons x {seeds} seeds") as status:
         reports = run_sweep(
-            folder, text, values, seeds=seeds, jobs=jobs, done=lambda n: status.update(f"{n} of {len(values)} done")
+            folder,
+            text,
+            values,
+            trust=trust,
+            seeds=seeds,
+            jobs=jobs,
+            done=lambda n: status.update(f"{n} of {len(values)} done"),
         )
     if as_json:
         typer.echo(json.dumps(reports))
@@ -129,23 +143,32 @@ def sweep(
     typer.echo(f"\npicture: {folder / 'sweep.html'}")
 
 
-_KEYS = ("federated-private", "alone-private", "alone", "federated", "pooled")
+_KEYS = ("federated-private", "alone-private", "pooled-private", "alone", "federated", "pooled")
 
 
-def _begin(study: str, epsilon: float | None, engine: str, seeds: int, output: Path | None) -> Path:
+def _begin(study: str, settings: "Settings", output: Path | None) -> Path:
     """Check what was asked, fall back where data cannot be had, and begin a folder."""
     from coterie.privacy.errors import Fault, FileFault
+    from coterie.privacy.plan import SECURE
     from coterie.simulations import run as runs
     from coterie.simulations.federation import ENGINES
 
-    if engine not in ENGINES:
+    if settings.engine not in ENGINES:
         raise FileFault(Fault("--engine", "must be one of " + ", ".join(ENGINES), "choose one"))
-    if epsilon is not None and not 0 < epsilon <= 20:
+    if settings.epsilon is not None and not 0 < settings.epsilon <= 20:
         raise FileFault(Fault("--epsilon", "must be in (0, 20]", "choose another"))
+    if settings.trust not in {None, "local", SECURE}:
+        raise FileFault(Fault("--trust", f"must be local or {SECURE}", "choose one"))
     text = _text(study)
-    name = Path(study).stem
-    folder = output or _fresh(name if epsilon is None else f"{name}-epsilon-{epsilon:g}")
-    runs.save_settings(folder, runs.Settings(text, epsilon, engine, seeds))
+    name = "-".join(
+        (
+            Path(study).stem,
+            *(() if settings.epsilon is None else (f"epsilon-{settings.epsilon:g}",)),
+            *(() if settings.trust is None else (settings.trust,)),
+        )
+    )
+    folder = output or _fresh(name)
+    runs.save_settings(folder, dataclasses.replace(settings, study=text))
     return folder
 
 

@@ -7,15 +7,17 @@ import numpy as np
 
 from coterie.clients.consent import Standing, codes, division, objections
 from coterie.clients.refusals import Notes, TaskRefused, refused
-from coterie.clients.task import Task, weight_shapes
+from coterie.clients.task import SumTask, Task, weight_shapes
+from coterie.models.propensity import Weights
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian, event_from_dict
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian, event_from_dict
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
+from coterie.privacy.schedule import round_of
 from coterie.privacy.signed import SignedPlan
 
-__all__ = ["MOST_WEIGHT", "Agreed", "agreed_plan", "check_task"]
+__all__ = ["MOST_WEIGHT", "Agreed", "agreed_plan", "check_sum", "check_task"]
 
 MOST_WEIGHT = 1e6  # beyond it no model is sound, and float32 gradients need not be finite
 
@@ -27,7 +29,7 @@ class Agreed:
     Args:
         plan: The plan.
         policy: The policy as it is now.
-        update: Event of one model update.
+        update: Event of one model update, or of the secure sum of one step.
         updates: How many the study may charge.
         histogram: Event of one score histogram.
         histograms: How many the study may charge.
@@ -35,10 +37,20 @@ class Agreed:
 
     plan: Plan
     policy: Policy
-    update: PoissonGaussian
+    update: PoissonGaussian | DistributedGaussian
     updates: int
-    histogram: DiscreteGaussian
+    histogram: DiscreteGaussian | DistributedGaussian
     histograms: int
+
+    def own_events(self) -> tuple[PoissonGaussian, DiscreteGaussian]:
+        """Return the events of releases that are private on their own.
+
+        Raises:
+            TaskRefused: The plan has none: it releases secure sums alone.
+        """
+        if isinstance(self.update, DistributedGaussian) or isinstance(self.histogram, DistributedGaussian):
+            raise refused("task", "the task", "is not one that the plan describes", "ask for secure sums")
+        return self.update, self.histogram
 
 
 def agreed_plan(
@@ -74,9 +86,13 @@ def agreed_plan(
         fix = "keep them as they were: customers are divided for life"
         raise refused("no-consent", "policy.segments", "are not those that were consented to", fix)
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
-    if not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
-        raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
-    return Agreed(plan, policy, update, int(body["updates"]), histogram, int(body["histograms"]))
+    updates, histograms = int(body["updates"]), int(body["histograms"])
+    if plan.privacy.trust == SECURE:
+        if isinstance(update, DistributedGaussian) and isinstance(histogram, DistributedGaussian):
+            return Agreed(plan, policy, update, updates, histogram, histograms)
+    elif isinstance(update, PoissonGaussian) and isinstance(histogram, DiscreteGaussian):
+        return Agreed(plan, policy, update, updates, histogram, histograms)
+    raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
 
 
 def check_task(task: Task, plan: Plan) -> None:
@@ -85,14 +101,27 @@ def check_task(task: Task, plan: Plan) -> None:
     Raises:
         TaskRefused: Its round, attempt or weights are not the plan's.
     """
-    right = (
-        1 <= task.round <= plan.training.rounds
-        and 1 <= task.attempt <= 1 + plan.training.spare
-        and tuple(array.shape for array in task.weights) == weight_shapes(plan)
-        and all(array.dtype == np.float32 and bool((np.abs(array) <= MOST_WEIGHT).all()) for array in task.weights)
-    )
-    if not right:
+    own = plan.privacy.trust != SECURE and 1 <= task.round <= plan.training.rounds
+    if not (own and 1 <= task.attempt <= 1 + plan.training.spare and _sound(task.weights, plan)):
         raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
+
+
+def check_sum(task: SumTask, plan: Plan) -> None:
+    """Hold a task of a secure sum against its plan; nothing here depends on data.
+
+    Raises:
+        TaskRefused: Its step, attempt or weights are not the plan's.
+    """
+    known = plan.privacy.trust == SECURE and round_of(plan, task.step) is not None
+    if not (known and 1 <= task.attempt <= 1 + plan.training.spare and _sound(task.weights, plan)):
+        raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
+
+
+def _sound(weights: Weights, plan: Plan) -> bool:
+    """Return whether weights are those of the plan's model, and not beyond all sense."""
+    return tuple(array.shape for array in weights) == weight_shapes(plan) and all(
+        array.dtype == np.float32 and bool((np.abs(array) <= MOST_WEIGHT).all()) for array in weights
+    )
 
 
 def _still_permitted(plan: Plan, policy: Policy, standing: Standing, notes: Notes) -> None:

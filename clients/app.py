@@ -1,11 +1,11 @@
-"""The partner's Flower app: four handlers behind the door.
+"""The partner's Flower app: handlers behind the door.
 
 The app is made by `client_app` from where workspaces are and where randomness comes from, so that simulation
 and deployment run the very same handlers.
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 
 from coterie.clients.door import Door
 from coterie.clients.node import PartnerNode, open_node
+from coterie.clients.sumwire import decode_deal, decode_keys, decode_reveal, decode_sign, decode_sum, is_sum
 from coterie.clients.wire import PROPOSE, decode_close, decode_plan, decode_task, encode_release, split_witness
 from coterie.privacy.clock import now
 from coterie.privacy.randomness import OsSource, RandomSource
@@ -47,23 +48,32 @@ def client_app(
                 partner.hold_to(note or "")
             return Message(encode_release(work(partner, question)), reply_to=message)
 
-    @client.query("propose")
-    def propose(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda partner, question: partner.propose(decode_plan(question)))
+    def handler(work: Callable[[PartnerNode, RecordDict], Release]) -> Callable[[Message, Context], Message]:
+        return lambda message, context: answer(message, context, work)
 
-    @client.train()
-    def train(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda partner, question: partner.train(decode_task(question)))
-
-    @client.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda partner, question: partner.measure(decode_task(question)))
-
-    @client.query("close")
-    def close(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda partner, question: partner.receive(*decode_close(question)))
-
+    client.train()(handler(_train))
+    client.evaluate()(handler(_measure))
+    for name, work in _QUERIES.items():
+        client.query(name)(handler(work))
     return client
+
+
+def _train(partner: PartnerNode, question: RecordDict) -> Release:
+    return partner.sums.add(decode_sum(question)) if is_sum(question) else partner.train(decode_task(question))
+
+
+def _measure(partner: PartnerNode, question: RecordDict) -> Release:
+    return partner.sums.add(decode_sum(question)) if is_sum(question) else partner.measure(decode_task(question))
+
+
+_QUERIES: Mapping[str, Callable[[PartnerNode, RecordDict], Release]] = {
+    "propose": lambda partner, question: partner.propose(decode_plan(question)),
+    "keys": lambda partner, question: partner.sums.keys(decode_keys(question)),
+    "deal": lambda partner, question: partner.sums.deal(decode_deal(question)),
+    "sign": lambda partner, question: partner.sums.sign(decode_sign(question)),
+    "reveal": lambda partner, question: partner.sums.reveal(decode_reveal(question)),
+    "close": lambda partner, question: partner.receive(*decode_close(question)),
+}
 
 
 def _own_workspace(context: Context) -> Path:

@@ -6,16 +6,18 @@ reserve   the charge is durable before noise is drawn
 settle    the release is kept, then bound to its charge; only then may the door let it pass
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from coterie.clients.outbox import Outbox
+from coterie.clients.outbox import Outbox, Paid
 from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.taint import refuse_tainted
 from coterie.privacy.charges import Charge, Reservation
 from coterie.privacy.errors import BudgetExhausted
+from coterie.privacy.events import DistributedGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.policy import Policy, limits
-from coterie.privacy.release import ModelUpdate, ScoreHistogram, release_digest
+from coterie.privacy.release import release_digest
 
 __all__ = ["Charging"]
 
@@ -34,7 +36,7 @@ class Charging:
         self._outbox = Outbox(outbox)
         self._notes = notes
 
-    def answered(self, charge: Charge, model: str) -> ModelUpdate | ScoreHistogram | None:
+    def answered(self, charge: Charge, model: str) -> Paid | None:
         """Return the release of a question that was answered before, or None for a new one.
 
         Args:
@@ -52,8 +54,7 @@ class Charging:
             if self._outbox.holds(charge):
                 fix = "restore the newest ledger; an older one would give the budget back"
                 raise refused("fault", "the ledger", "lacks a charge whose release is in the outbox", fix)
-            if any(r.settled is not None for r in attempts.values()) or len(attempts) != charge.attempt - 1:
-                raise refused("task", "the task's attempt", "follows no lost one", "ask for the first attempt")
+            _refuse_out_of_turn(charge, attempts)
             return None
         if earlier.settled is None:
             raise refused("lost", charge.step, "was lost in a crash", "declare spare attempts in the plan")
@@ -84,7 +85,7 @@ class Charging:
         except BudgetExhausted as error:
             raise self._exhausted(error) from None
 
-    def settle(self, reservation: Reservation, release: ModelUpdate | ScoreHistogram) -> None:
+    def settle(self, reservation: Reservation, release: Paid) -> None:
         """Keep a release and bind it to its charge.
 
         Raises:
@@ -98,3 +99,17 @@ class Charging:
     def _exhausted(self, error: BudgetExhausted) -> TaskRefused:
         self._notes.write("refusals.log", error.faults)
         return TaskRefused("budget", *error.faults)
+
+
+def _refuse_out_of_turn(charge: Charge, attempts: Mapping[int, Reservation]) -> None:
+    """Refuse an attempt that no earlier one calls for.
+
+    What a partner releases by itself is asked for again only where it was lost. A sum may fail through others: there a
+    later attempt is charged in full whatever became of the earlier ones, of which this partner may have missed some.
+    """
+    if isinstance(charge.event, DistributedGaussian):
+        in_turn = all(attempt < charge.attempt for attempt in attempts)
+    else:
+        in_turn = all(r.settled is None for r in attempts.values()) and len(attempts) == charge.attempt - 1
+    if not in_turn:
+        raise refused("task", "the task's attempt", "follows no lost one", "ask for the first attempt")

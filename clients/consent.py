@@ -72,7 +72,7 @@ def objections(plan: Plan, policy: Policy, standing: Standing) -> list[Reason]:
     if not standing.approves(plan.contract):
         fix = "look at it, then: coterie partner import FOLDER TABLE --plan PLAN"
         reasons.append(_reason("contract", "plan.contract", "was not approved by the partner's operator", fix))
-    return [*reasons, *breaches(plan, policy)]
+    return [*reasons, *breaches(plan, policy, standing.name)]
 
 
 def _unit(plan: Plan, policy: Policy, ledger: Ledger) -> list[Reason]:

@@ -25,7 +25,7 @@ from coterie.clients.wire import decode_release, encode_release, split_witness, 
 from coterie.clients.workspace import Workspace, WorkspaceBusy
 from coterie.privacy.checkpoint import noted_size
 from coterie.privacy.errors import Fault, ReleaseRefused
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.release import CODES, LedgerHead, Refused, Release, release_digest
 
@@ -38,6 +38,7 @@ _log = logging.getLogger("coterie.door")
 
 # The door compares digests, which do not cover the event (the ledger's charge does): any will do.
 _ANY_UPDATE, _ANY_HISTOGRAM = PoissonGaussian(1.0, 1.0, 1), DiscreteGaussian(1.0, 1)
+_ANY_SUM = DistributedGaussian(64, 1, 1, 1.0, 1)
 
 
 class Door:
@@ -82,7 +83,7 @@ class Door:
         """
         if reply.has_error():
             raise ReleaseRefused(Fault("the reply", "is an error with a text", "raise TaskRefused"))
-        release = decode_release(reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM)
+        release = decode_release(reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM, summed=_ANY_SUM)
         check_release(release, workspace / "ledger.sqlite", self._clock)
         return release
 

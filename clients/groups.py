@@ -4,7 +4,6 @@ Disjoint groups pay separately (PRIVACY rule 13), which holds only while no cust
 keyed hash sees to that by itself. A column does where the partner's declaration is true that it never changes.
 """
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ def segment_rows(table: pa.Table, customer: str, among: Among, group_key: bytes)
 
 def _keyed(group_key: bytes, label: bytes, identifier: str) -> int:
     """Return a whole number that depends on the customer and a secret key (HMAC-SHA256, RFC 2104)."""
-    return int.from_bytes(hmac.new(group_key, label + identifier.encode(), hashlib.sha256).digest()[:8], "big")
+    return int.from_bytes(hmac.digest(group_key, label + identifier.encode(), "sha256")[:8], "big")
 
 
 def is_held_out(group_key: bytes, identifier: str) -> bool:

@@ -3,6 +3,7 @@
     propose -> ConsentGiven | Refused
     train   -> ModelUpdate
     measure -> ScoreHistogram
+    sums    -> what leaves in secure sums (`sumnode.py`)
     receive -> ModelReceived
 
 The order inside train and measure is what the guarantee rests on:
@@ -19,28 +20,23 @@ import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from coterie.clients import measuring, training
-from coterie.clients.agreed import Agreed, agreed_plan, check_task
-from coterie.clients.charging import Charging
-from coterie.clients.consent import Standing, codes, consent, consent_body
-from coterie.clients.groups import Among
-from coterie.clients.history import hold_to, introduce, note_policy
+from coterie.clients.agreed import Agreed, check_task
+from coterie.clients.consent import codes, consent, consent_body
+from coterie.clients.history import hold_to, introduce
 from coterie.clients.receiving import take_model
-from coterie.clients.refusals import Notes, TaskRefused, refused, unforeseen
+from coterie.clients.refusals import TaskRefused, refused
+from coterie.clients.sumnode import SumNode
 from coterie.clients.task import Task, consent_message
-from coterie.clients.vault import Opened, open_table
+from coterie.clients.work import Work
 from coterie.clients.workspace import Workspace
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import HOLDOUT, TRAINING
-from coterie.privacy.charges import Charge
 from coterie.privacy.durable import write_durably
-from coterie.privacy.errors import ContractFault, Fault, FileFault, PlanFault
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.errors import Fault, FileFault, PlanFault
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
-from coterie.privacy.policy import Policy
 from coterie.privacy.randomness import RandomSource
 from coterie.privacy.release import (
     ConsentGiven,
@@ -55,8 +51,6 @@ from coterie.privacy.signed import SignedPlan
 
 __all__ = ["PartnerNode", "open_node"]
 
-T = TypeVar("T")
-
 
 class PartnerNode:
     """One partner at work; made by `open_node`, which holds the workspace's lock.
@@ -65,25 +59,13 @@ class PartnerNode:
         workspace: Where it keeps everything.
         ledger: Its open ledger.
         random: Where its secret randomness comes from.
-        clock: Returns the time in UTC.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        ledger: Ledger,
-        *,
-        random: RandomSource,
-        clock: Callable[[], datetime.datetime],
-    ) -> None:
-        self._workspace = workspace
-        self._ledger = ledger
-        self._random = random
-        self._clock = clock
-        self._notes = Notes(workspace.root / "reports")
-        self._charging = Charging(ledger, workspace.root / "outbox", self._notes)
+    def __init__(self, workspace: Workspace, ledger: Ledger, random: RandomSource) -> None:
+        self._workspace, self._ledger, self._random = workspace, ledger, random
+        self._work = Work(workspace, ledger, random)
         self._name = workspace.name
-        self._rules: tuple[Policy, str] | None = None
+        self.sums = SumNode(self._work)
 
     @property
     def ledger(self) -> Ledger:
@@ -100,7 +82,7 @@ class PartnerNode:
             Consent, or a refusal with every data-free code at once; both are recorded first.
         """
         try:
-            policy, rules = self._policy()
+            policy, rules = self._work.policy()
         except FileFault as error:
             return self._refuse("", ("policy-missing",), error.faults)
         try:
@@ -110,7 +92,7 @@ class PartnerNode:
         mechanisms, reasons = consent(
             plan,
             policy,
-            standing=self._standing(),
+            standing=self._work.standing(),
             ledger=self._ledger,
         )
         if mechanisms is None:
@@ -128,7 +110,7 @@ class PartnerNode:
             TaskRefused: The ledger does not extend it.
         """
         try:
-            policy, _ = self._policy()
+            policy, _ = self._work.policy()
         except FileFault:
             return  # whatever is asked without a policy is refused
         hold_to(self._ledger, note, partner=self._workspace.identity.public, coordinator=policy.coordinator)
@@ -140,10 +122,12 @@ class PartnerNode:
             TaskRefused: It is not the model of a study that was consented to, or the record is not true to the ledger.
         """
         try:
-            policy, _ = self._policy()
+            policy, _ = self._work.policy()
         except FileFault as error:
             raise TaskRefused("policy-missing", *error.faults) from None
-        return take_model(self._workspace, self._ledger, record, weights, coordinator=policy.coordinator)
+        received = take_model(self._workspace, self._ledger, record, weights, coordinator=policy.coordinator)
+        self.sums.forget(received.plan)
+        return received
 
     def _given(self, plan: Plan, signed: bytes) -> ConsentGiven:
         """Keep a plan, and sign the consent to it."""
@@ -158,25 +142,26 @@ class PartnerNode:
             TaskRefused: The task is not the plan's, was lost, or the budget or the data do not carry it.
         """
         agreed = self._agreed(task)
-        charge = self._charge(agreed.plan, f"train/{task.round}", task, (TRAINING, agreed.update))
-        answered = self._charging.answered(charge, weights_digest(task.weights))
+        update, _ = agreed.own_events()
+        charge = self._work.charge(agreed, f"train/{task.round}", task.attempt, (TRAINING, update))
+        answered = self._work.charging.answered(charge, weights_digest(task.weights))
         if isinstance(answered, ModelUpdate):
             return answered
-        self._charging.afford(charge, agreed.policy, agreed.updates)
-        opened = self._open(agreed, charge)
-        customers = self._local(lambda: training.training_customers(opened, agreed.plan), agreed.plan)
-        reservation = self._charging.reserve(charge, agreed.policy, agreed.updates)
+        self._work.charging.afford(charge, agreed.policy, agreed.updates)
+        opened = self._work.open(agreed, charge)
+        customers = self._work.local(lambda: training.training_customers(opened, agreed.plan), agreed.plan)
+        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.updates)
         arrays, event = training.train(
             agreed.plan,
             self._name,
             task.weights,
             customers,
-            noise=agreed.update.noise_multiplier,
+            noise=update.noise_multiplier,
             stream=self._random.stream(f"{self._name}/{charge.key}"),
         )
         model = weights_digest(task.weights)
         release = ModelUpdate(task.plan, self._name, charge.step, task.attempt, model, event, arrays)
-        self._charging.settle(reservation, release)
+        self._work.charging.settle(reservation, release)
         return release
 
     def measure(self, task: Task) -> ScoreHistogram:
@@ -188,90 +173,35 @@ class PartnerNode:
         agreed = self._agreed(task)
         if task.round not in agreed.plan.metrics.rounds:
             raise refused("task", "the task's round", "is not one that the plan measures", "ask for one that is")
-        charge = self._charge(agreed.plan, f"evaluate/{task.round}", task, (HOLDOUT, agreed.histogram))
-        answered = self._charging.answered(charge, weights_digest(task.weights))
+        _, histogram = agreed.own_events()
+        charge = self._work.charge(agreed, f"evaluate/{task.round}", task.attempt, (HOLDOUT, histogram))
+        answered = self._work.charging.answered(charge, weights_digest(task.weights))
         if isinstance(answered, ScoreHistogram):
             return answered
-        self._charging.afford(charge, agreed.policy, agreed.histograms)
-        opened = self._open(agreed, charge)
-        reservation = self._charging.reserve(charge, agreed.policy, agreed.histograms)
+        self._work.charging.afford(charge, agreed.policy, agreed.histograms)
+        opened = self._work.open(agreed, charge)
+        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.histograms)
         stream = self._random.stream(f"{self._name}/{charge.key}")
         counts = measuring.score_histogram(opened, agreed.plan, task.weights, stream)
-        noisy = measuring.noisy_histogram(counts, agreed.histogram.sigma, stream)
+        noisy = measuring.noisy_histogram(counts, histogram.sigma, stream)
         model = weights_digest(task.weights)
-        release = ScoreHistogram(task.plan, self._name, charge.step, task.attempt, model, agreed.histogram, (noisy,))
-        self._charging.settle(reservation, release)
+        release = ScoreHistogram(task.plan, self._name, charge.step, task.attempt, model, histogram, (noisy,))
+        self._work.charging.settle(reservation, release)
         return release
+
+    def _agreed(self, task: Task) -> Agreed:
+        """Find what a task rests on, and hold the task against it."""
+        agreed = self._work.agreed(task.plan)
+        check_task(task, agreed.plan)
+        return agreed
 
     def _refuse(self, plan: str, why: tuple[str, ...], faults: tuple[Fault, ...]) -> Refused:
         refused = Refused(plan, tuple(sorted(why)))
-        self._notes.write("refusals.log", faults)
+        self._work.notes.write("refusals.log", faults)
         body = {"release": release_digest(refused), "plan": plan, "codes": list(refused.codes)}
         if not self._ledger.paid_for(release_digest(refused)):
             self._ledger.record("refusal", body)
         return refused
-
-    def _policy(self) -> tuple[Policy, str]:
-        """Return the partner's rules and their digest, read once for this question."""
-        if self._rules is None:
-            self._rules = note_policy(self._ledger, self._workspace.policy)
-        return self._rules
-
-    def _standing(self) -> Standing:
-        workspace = self._workspace
-        return Standing(self._name, workspace.identity.public, self._ledger.today, workspace.approves)
-
-    def _agreed(self, task: Task) -> Agreed:
-        """Find what a task rests on, and hold the task against it."""
-        try:
-            policy, _ = self._policy()
-        except FileFault as error:
-            raise TaskRefused("no-consent", *error.faults) from None
-        stored, own = self._workspace.plan(task.plan), self._standing()
-        agreed = agreed_plan(task.plan, stored, policy=policy, ledger=self._ledger, standing=own, notes=self._notes)
-        check_task(task, agreed.plan)
-        return agreed
-
-    def _charge(
-        self, plan: Plan, step: str, task: Task, what: tuple[str, PoissonGaussian | DiscreteGaussian]
-    ) -> Charge:
-        group, event = what
-        segments = plan.cohort.segments or ()
-        return Charge(task.plan, plan.purpose, step, task.attempt, group, event, self._random.name, segments)
-
-    def _open(self, agreed: Agreed, charge: Charge) -> Opened:
-        """Open the table, checked against the contract and the policy's cohort."""
-        plan, workspace = agreed.plan, self._workspace
-        stream = self._random.stream(f"{self._name}/rows/{charge.key}")
-        group_key, division = workspace.group_key, agreed.policy.segments
-        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
-
-        def opening() -> Opened:
-            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=stream, among=chosen)
-            # The same for training and measuring: two different answers together would tell the table's size.
-            training.check_cohort(opened, agreed.policy.minimum_customers)
-            return opened
-
-        opened = self._local(opening, plan)
-        if opened.notes:
-            lines = tuple(Fault(name, f"in {count} rows", "see the contract") for name, count in opened.notes.items())
-            self._notes.write("data-notes.log", lines)
-        return opened
-
-    def _local(self, work: Callable[[], T], plan: Plan) -> T:
-        """Do what depends on rows before anything is charged.
-
-        Whatever goes wrong, its reason stays here and one uniform word leaves, once: the contract's approval is taken
-        back, so that a row of plans cannot ask a row of questions.
-        """
-        try:
-            return work()
-        except Exception as error:  # noqa: BLE001 - a second word for other failures would be a second answer
-            faults = error.faults if isinstance(error, ContractFault) else (unforeseen(error),)
-            self._workspace.withdraw(plan.contract)
-            self._ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
-            self._notes.write("refusals.log", faults)
-            raise TaskRefused("unavailable", *faults) from None
 
 
 @contextmanager
@@ -292,4 +222,4 @@ def open_node(root: Path, *, random: RandomSource, clock: Callable[[], datetime.
     with workspace.lock(), Ledger(workspace.ledger, clock) as ledger:
         introduce(ledger, workspace)
         ledger.recover()
-        yield PartnerNode(workspace, ledger, random=random, clock=clock)
+        yield PartnerNode(workspace, ledger, random)

@@ -16,10 +16,13 @@ from coterie.privacy.canonical import canonical
 from coterie.privacy.charges import Charge
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, LedgerFault
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
-from coterie.privacy.release import ModelUpdate, ScoreHistogram, release_digest
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian
+from coterie.privacy.release import MaskedVector, ModelUpdate, ScoreHistogram, release_digest
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "Paid"]
+
+Paid = ModelUpdate | ScoreHistogram | MaskedVector
+"""A release that a charge pays for."""
 
 
 class Outbox:
@@ -36,7 +39,7 @@ class Outbox:
         """Return whether there is a release for a charge."""
         return self._path(charge).exists()
 
-    def keep(self, charge: Charge, release: ModelUpdate | ScoreHistogram) -> None:
+    def keep(self, charge: Charge, release: Paid) -> None:
         """Write a release durably, before its charge is settled."""
         buffer = io.BytesIO()
         header = {"kind": release.kind, "header": release.header}
@@ -44,7 +47,7 @@ class Outbox:
         np.savez(buffer, allow_pickle=False, head=np.frombuffer(canonical(header), dtype=np.uint8), **arrays)
         write_durably(self._path(charge), buffer.getvalue())
 
-    def again(self, charge: Charge, digest: str) -> ModelUpdate | ScoreHistogram:
+    def again(self, charge: Charge, digest: str) -> Paid:
         """Read a release back.
 
         Args:
@@ -60,11 +63,13 @@ class Outbox:
             with np.load(path, allow_pickle=False) as stored:
                 head = json.loads(stored["head"].tobytes())
                 arrays = tuple(stored[f"array{i}"] for i in range(len(stored.files) - 1))
-            release: ModelUpdate | ScoreHistogram
+            release: Paid
             if head["kind"] == ModelUpdate.kind and isinstance(charge.event, PoissonGaussian):
                 release = ModelUpdate(**head["header"], event=charge.event, arrays=arrays)
             elif head["kind"] == ScoreHistogram.kind and isinstance(charge.event, DiscreteGaussian):
                 release = ScoreHistogram(**head["header"], event=charge.event, arrays=arrays)
+            elif head["kind"] == MaskedVector.kind and isinstance(charge.event, DistributedGaussian):
+                release = MaskedVector(**head["header"], event=charge.event, arrays=arrays)
             else:
                 raise fault
         except Exception:  # noqa: BLE001 - an archive can be broken in more ways than can be listed

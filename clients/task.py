@@ -10,8 +10,20 @@ from coterie.models.features import Binned, Block, Categorical, Encoding, Numeri
 from coterie.privacy.canonical import canonical
 from coterie.privacy.contract import Column, Contract
 from coterie.privacy.plan import Plan
+from coterie.privacy.secagg.messages import DealtShares, RoundKeys, SurvivorsSigned
+from coterie.privacy.secagg.transcript import Claim
 
-__all__ = ["Task", "consent_message", "encoding_of", "weight_shapes"]
+__all__ = [
+    "DealAsked",
+    "KeysAsked",
+    "RevealAsked",
+    "SignAsked",
+    "SumTask",
+    "Task",
+    "consent_message",
+    "encoding_of",
+    "weight_shapes",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,89 @@ class Task:
     round: int
     attempt: int
     weights: propensity.Weights
+
+
+@dataclass(frozen=True)
+class SumTask:
+    """What the coordinator asks for in one secure sum.
+
+    Args:
+        plan: Digest of the plan.
+        step: Which sum, e.g. "train/3" or "evaluate/2".
+        attempt: 1, or more after an attempt that was not opened.
+        weights: The model's weights that the sum is about.
+        epoch: Which set-up of the study.
+        cohort: Names between whom the masks are to cancel, sorted.
+        dealt: What the partners dealt in this epoch, with its first sum; nothing afterwards.
+    """
+
+    plan: str
+    step: str
+    attempt: int
+    weights: propensity.Weights
+    epoch: int
+    cohort: tuple[str, ...]
+    dealt: tuple[DealtShares, ...]
+
+
+@dataclass(frozen=True)
+class KeysAsked:
+    """The question for fresh keys.
+
+    Args:
+        plan: Digest of the plan.
+        epoch: Which set-up of the study.
+        steps: The sums that the keys are for.
+    """
+
+    plan: str
+    epoch: int
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DealAsked:
+    """The question for shares, with everybody's keys.
+
+    Args:
+        plan: Digest of the plan.
+        epoch: Which set-up of the study.
+        keys: What the partners answered to `KeysAsked`.
+    """
+
+    plan: str
+    epoch: int
+    keys: tuple[RoundKeys, ...]
+
+
+@dataclass(frozen=True)
+class SignAsked:
+    """The question whether a sum may be opened over these vectors.
+
+    Args:
+        plan: Digest of the plan.
+        epoch: Which set-up of the study.
+        claims: The survivors' vectors, by digest and signature.
+    """
+
+    plan: str
+    epoch: int
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class RevealAsked:
+    """The question for the shares that open a sum, with the others' signatures.
+
+    Args:
+        plan: Digest of the plan.
+        epoch: Which set-up of the study.
+        signed: What survivors answered to `SignAsked`.
+    """
+
+    plan: str
+    epoch: int
+    signed: tuple[SurvivorsSigned, ...]
 
 
 def consent_message(plan: str, partner: str) -> bytes:

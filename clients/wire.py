@@ -13,19 +13,17 @@ before memory is taken.
 """
 
 import json
-import math
-import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from coterie.clients.records import WireFault, named, pack, record_of, unpack, unpack_named, wire_fault
 from coterie.clients.task import Task
 from coterie.privacy.canonical import canonical
-from coterie.privacy.errors import CoterieError, Fault
-from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, Nothing, PoissonGaussian
 from coterie.privacy.release import (
     CODES,
     ConsentGiven,
@@ -35,7 +33,9 @@ from coterie.privacy.release import (
     Refused,
     Release,
     ScoreHistogram,
+    Summing,
 )
+from coterie.privacy.secagg.codec import message_of
 
 __all__ = [
     "CLOSE",
@@ -63,22 +63,12 @@ _FORMAT = "coterie/release/v1"
 _LONGEST = 1 << 20  # greatest header and plan, in bytes
 _LONGEST_RECORD = 1 << 24  # receipts of a thousand partners over a thousand rounds
 _LONGEST_NOTE, _LONGEST_HEAD = 4096, 16_384
-# Format 1.0 of numpy's files: magic, length of the text, text.
-_HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00(?P<length>..)"
-    rb"(?P<text>\{'descr': '(?P<dtype><f4|<i8|\|u1)', 'fortran_order': False, "
-    rb"'shape': \((?P<shape>|\d{1,18},|\d{1,18}(?:, \d{1,18}){1,7})\), \} *\n)",
-    re.DOTALL,
-)
-
-
-class WireFault(CoterieError):
-    """A message that is not in this language: the peer's fault, never ours."""
+_SUMMING = frozenset(kind.kind for kind in get_args(Summing))
 
 
 def encode_plan(signed: bytes) -> RecordDict:
     """Wrap a signed plan for `PROPOSE`."""
-    return RecordDict({"plan": _pack(["signed"], [np.frombuffer(signed, dtype=np.uint8)])})
+    return RecordDict({"plan": named(["signed"], [np.frombuffer(signed, dtype=np.uint8)])})
 
 
 def decode_plan(content: RecordDict) -> bytes:
@@ -87,16 +77,16 @@ def decode_plan(content: RecordDict) -> bytes:
     Raises:
         WireFault: The message is not one.
     """
-    (signed,) = _unpack(_record(content, "plan", ArrayRecord, {"plan"}), ["signed"])
+    (signed,) = unpack_named(record_of(content, "plan", ArrayRecord, {"plan"}), ["signed"])
     if signed.dtype != np.uint8 or signed.ndim != 1 or len(signed) > _LONGEST:
-        raise _fault("the plan", f"must be at most {_LONGEST} bytes")
+        raise wire_fault("the plan", f"must be at most {_LONGEST} bytes")
     return signed.tobytes()
 
 
 def encode_task(task: Task) -> RecordDict:
     """Wrap a task for `TRAIN` or `EVALUATE`."""
     config = ConfigRecord({"plan": task.plan, "round": task.round, "attempt": task.attempt})
-    return RecordDict({"task": config, "weights": _pack(_names(len(task.weights)), task.weights)})
+    return RecordDict({"task": config, "weights": pack(task.weights)})
 
 
 def decode_task(content: RecordDict) -> Task:
@@ -105,19 +95,19 @@ def decode_task(content: RecordDict) -> Task:
     Raises:
         WireFault: The message is not one.
     """
-    config = _record(content, "task", ConfigRecord, {"task", "weights"})
+    config = record_of(content, "task", ConfigRecord, {"task", "weights"})
     plan, round_, attempt = (config.get(key) for key in ("plan", "round", "attempt"))
     if len(config) != 3 or type(plan) is not str or type(round_) is not int or type(attempt) is not int:
-        raise _fault("the task", "must have plan, round and attempt")
-    record = _record(content, "weights", ArrayRecord, {"task", "weights"})
-    weights = _unpack(record, _names(len(record)))
+        raise wire_fault("the task", "must have plan, round and attempt")
+    record = record_of(content, "weights", ArrayRecord, {"task", "weights"})
+    weights = unpack(record)
     return Task(plan, round_, attempt, tuple(np.array(array, dtype=array.dtype) for array in weights))
 
 
 def encode_close(record: bytes, weights: Sequence[NDArray[Any]]) -> RecordDict:
     """Wrap a study's signed record and its final model for `CLOSE`."""
-    signed = _pack(["signed"], [np.frombuffer(record, dtype=np.uint8)])
-    return RecordDict({"record": signed, "weights": _pack(_names(len(weights)), weights)})
+    signed = named(["signed"], [np.frombuffer(record, dtype=np.uint8)])
+    return RecordDict({"record": signed, "weights": pack(weights)})
 
 
 def decode_close(content: RecordDict) -> tuple[bytes, tuple[NDArray[Any], ...]]:
@@ -127,11 +117,11 @@ def decode_close(content: RecordDict) -> tuple[bytes, tuple[NDArray[Any], ...]]:
         WireFault: The message is not that.
     """
     names = {"record", "weights"}
-    (signed,) = _unpack(_record(content, "record", ArrayRecord, names), ["signed"])
+    (signed,) = unpack_named(record_of(content, "record", ArrayRecord, names), ["signed"])
     if signed.dtype != np.uint8 or signed.ndim != 1 or len(signed) > _LONGEST_RECORD:
-        raise _fault("the record", f"must be at most {_LONGEST_RECORD} bytes")
-    record = _record(content, "weights", ArrayRecord, names)
-    weights = _unpack(record, _names(len(record)))
+        raise wire_fault("the record", f"must be at most {_LONGEST_RECORD} bytes")
+    record = record_of(content, "weights", ArrayRecord, names)
+    weights = unpack(record)
     return signed.tobytes(), tuple(np.array(array, dtype=array.dtype) for array in weights)
 
 
@@ -151,7 +141,7 @@ def split_witness(content: RecordDict) -> tuple[str | None, RecordDict]:
     record, rest = content["witness"], RecordDict({name: content[name] for name in content if name != "witness"})
     note = record.get("note") if isinstance(record, ConfigRecord) and len(record) == 1 else None
     if type(note) is not str or len(note) > _LONGEST_NOTE:
-        raise _fault("the witness", f"must be a note of at most {_LONGEST_NOTE} characters")
+        raise wire_fault("the witness", f"must be a note of at most {_LONGEST_NOTE} characters")
     return note, rest
 
 
@@ -179,7 +169,7 @@ def split_head(content: RecordDict) -> tuple[LedgerHead | None, RecordDict]:
         if not right or canonical(head.header).decode() != text:
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise _fault("the ledger's checkpoint", "must have note, since and proof") from None
+        raise wire_fault("the ledger's checkpoint", "must have note, since and proof") from None
     return head, rest
 
 
@@ -187,11 +177,15 @@ def encode_release(release: Release) -> RecordDict:
     """Wrap a release."""
     header = canonical(release.header).decode()
     config = ConfigRecord({"format": _FORMAT, "kind": release.kind, "header": header})
-    return RecordDict({"release": config, "arrays": _pack(_names(len(release.arrays)), release.arrays)})
+    return RecordDict({"release": config, "arrays": pack(release.arrays)})
 
 
 def decode_release(
-    content: RecordDict, *, update: PoissonGaussian | None, histogram: DiscreteGaussian | None
+    content: RecordDict,
+    *,
+    update: Event | None = None,
+    histogram: Event | None = None,
+    summed: DistributedGaussian | None = None,
 ) -> Release:
     """Unwrap a release.
 
@@ -199,25 +193,28 @@ def decode_release(
         content: What came.
         update: The plan's event of an update, which is not on the wire; None where none is expected.
         histogram: The plan's event of a histogram, likewise.
+        summed: The plan's event of a masked vector, likewise.
 
     Raises:
         WireFault: The message is not a release of a known kind with exactly its fields.
     """
-    config = _record(content, "release", ConfigRecord, {"release", "arrays"})
-    record = _record(content, "arrays", ArrayRecord, {"release", "arrays"})
+    config = record_of(content, "release", ConfigRecord, {"release", "arrays"})
+    record = record_of(content, "arrays", ArrayRecord, {"release", "arrays"})
     text = config.get("header")
     if len(config) != 3 or config.get("format") != _FORMAT or type(text) is not str or len(text) > _LONGEST:
-        raise _fault("the release", "must have format, kind and header")
-    arrays = tuple(_unpack(record, _names(len(record))))
+        raise wire_fault("the release", "must have format, kind and header")
+    arrays = tuple(unpack(record))
     try:
-        release = _release(
-            str(config.get("kind")), json.loads(text), arrays, update or Nothing(), histogram or Nothing()
-        )
+        kind, header = str(config.get("kind")), json.loads(text)
+        if kind in _SUMMING:
+            release: Release = message_of(kind, header, arrays, event=summed)
+        else:
+            release = _release(kind, header, arrays, update or Nothing(), histogram or Nothing())
         # What was read must say again exactly what came: no spare fields, no second spelling.
         if canonical(release.header).decode() != text or len(release.arrays) != len(arrays):
             raise ValueError
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise _fault("the release", "is of no expected kind, or has other fields") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise wire_fault("the release", "is of no expected kind, or has other fields") from None
     return release
 
 
@@ -243,48 +240,3 @@ def _release(
     if isinstance(release, Refused) and not set(release.codes) <= set(CODES):
         raise ValueError  # a word that nobody agreed on may say anything
     return release
-
-
-def _pack(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> ArrayRecord:
-    pairs = zip(names, arrays, strict=True)
-    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in pairs})
-
-
-def _unpack(record: Any, names: Sequence[str]) -> list[NDArray[Any]]:  # noqa: ANN401 - Flower's record
-    if list(record) != list(names):
-        raise _fault("the arrays", "must be named " + ", ".join(names))
-    return [_array(record[name]) for name in names]
-
-
-def _array(array: Array) -> NDArray[Any]:
-    """Read one array, holding its header against its bytes before believing either.
-
-    The header is held against the one form in which numpy writes it; numpy's own reader would run it through
-    Python's parser, which knows more ways to fail than a peer should be able to choose from.
-    """
-    found = _HEADER.match(array.data)
-    try:
-        if found is None or int.from_bytes(found["length"], "little") != found.end() - found.start("text"):
-            raise ValueError
-        shape = tuple(int(size) for size in found["shape"].replace(b",", b" ").split())
-        dtype = np.dtype(found["dtype"].decode())
-        rest = array.data[found.end() :]
-        if len(rest) != math.prod(shape) * dtype.itemsize:
-            raise ValueError
-        return np.frombuffer(rest, dtype=dtype).reshape(shape)
-    except ValueError:
-        raise _fault("an array", "must be float32, int64 or uint8, in C order, whole") from None
-
-
-def _record(content: RecordDict, name: str, kind: type[Any], names: set[str]) -> Any:  # noqa: ANN401 - Flower's record
-    if set(content) != names or not isinstance(content[name], kind):
-        raise _fault("the message", "must have the records " + ", ".join(sorted(names)))
-    return content[name]
-
-
-def _names(count: int) -> list[str]:
-    return [str(index) for index in range(count)]
-
-
-def _fault(place: str, rule: str) -> WireFault:
-    return WireFault(Fault(place, rule, "use the same version of coterie on both sides"))

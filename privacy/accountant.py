@@ -13,7 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.events import (
+    DiscreteGaussian,
+    DistributedGaussian,
+    Event,
+    Nothing,
+    PoissonGaussian,
+    copies_of,
+)
 
 __all__ = [
     "ACCOUNTANT",
@@ -45,7 +52,8 @@ class Guarantee:
         delta: Probability with which the bound may fail.
         unit: Whose presence is hidden.
         relation: What neighbouring data sets differ in.
-        trust: Against whom it holds: "local" is against everybody outside the partner.
+        trust: Against whom it holds: "local" is against everybody outside the partner, "secure-aggregation" against the
+            coordinator and the plan's colluders together, while at least the plan's threshold of partners take part.
         accountant: How epsilon was computed.
     """
 
@@ -81,7 +89,7 @@ def guarantee(
         delta: In (0, 1).
         trust: The plan's trust.
         relation: `ADD_REMOVE`, or `REPLACE_ONE` (recomputed with its own bound, PRIVACY rule 12).
-        copies: k, for a person who is a customer of k partners whose releases compose.
+        copies: k, for a person who is a customer of k partners, each of which charges these events.
         random_source: Name of the source that drew the noise; anything but "os" voids the guarantee.
     """
     if random_source != "os":
@@ -108,7 +116,7 @@ def epsilon(
         grid: Spacing of the privacy losses; a coarser grid gives a larger bound.
     """
     total: Any = None
-    for event, times in _counted(events):
+    for event, times in _counted(copies_of(event, copies) for event in events):
         loss = _loss(event, relation, grid).self_compose(times * copies)
         total = loss if total is None else total.compose(loss)
     return 0.0 if total is None else float(total.get_epsilon_for_delta(delta))
@@ -120,6 +128,8 @@ def _counted(events: Iterable[Event]) -> list[tuple[Event, int]]:
     for event in events:
         if isinstance(event, Nothing):
             continue
+        if isinstance(event, DistributedGaussian):
+            event = event.gaussian  # noqa: PLW2901 - what it costs at most is the whole matter here
         if isinstance(event, PoissonGaussian):
             single: Event = PoissonGaussian(event.noise_multiplier, event.sample_rate, 1)
             times = event.steps

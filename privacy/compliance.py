@@ -4,7 +4,7 @@ import datetime
 from dataclasses import dataclass
 
 from coterie.privacy.errors import Fault
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
 
 __all__ = ["Reason", "breaches", "misplaced"]
@@ -42,9 +42,9 @@ def misplaced(plan: Plan, name: str, key: str, day: datetime.date) -> list[Reaso
     return reasons
 
 
-def breaches(plan: Plan, policy: Policy) -> list[Reason]:
-    """Return every rule of the policy that a plan breaks, but for what is left of the budget."""
-    return [*_scope(plan, policy), *_segments(plan, policy), *_asked(plan, policy)]
+def breaches(plan: Plan, policy: Policy, name: str) -> list[Reason]:
+    """Return every rule of the policy of the partner called `name` that a plan breaks, but for what is left."""
+    return [*_scope(plan, policy), *_segments(plan, policy), *_asked(plan, policy), *_peers(plan, policy, name)]
 
 
 def _scope(plan: Plan, policy: Policy) -> list[Reason]:
@@ -77,6 +77,18 @@ def _segments(plan: Plan, policy: Policy) -> list[Reason]:
         return []
     fix = "plan with the partner's segments, or with all customers"
     return [_reason("segment", "plan.cohort.segments", "are not the policy's", fix)]
+
+
+def _peers(plan: Plan, policy: Policy, name: str) -> list[Reason]:
+    """Hold the roster of a secure sum to keys that the partner compared itself: an invented one adds no noise."""
+    if plan.privacy.trust != SECURE:
+        return []
+    fix = "compare its key with the partner itself, then put it under [peers]"
+    return [
+        _reason("peers", f"plan.partners.{partner.name}", "is not pinned with this key", fix)
+        for partner in plan.partners
+        if partner.name != name and policy.peers.get(partner.name) != partner.key
+    ]
 
 
 def _asked(plan: Plan, policy: Policy) -> list[Reason]:

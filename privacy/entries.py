@@ -27,6 +27,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HALVES = re.compile("[\ud800-\udfff]")  # halves of a character, which UTF-8 does not write
 _LONGEST = 200
 _DEEPEST = 6
+_MOST_SUMS = 10_001  # a round has 10,000 steps and one histogram at most
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,15 @@ def _names(value: object) -> bool:
     return isinstance(value, list) and 0 < len(value) <= 1000 and all(_text(item) for item in value)
 
 
+def _steps(value: object) -> bool:
+    """Names of one epoch's secure sums: a round's steps and its histogram at most, so that no entry grows too long."""
+    return isinstance(value, list) and 0 < len(value) <= _MOST_SUMS and all(_text(item) for item in value)
+
+
+def _one_of(*words: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value in words
+
+
 def _content(value: object, depth: int = 0) -> bool:
     """A table of settings: texts, numbers, lists and tables, not without end."""
     if depth > _DEEPEST:
@@ -178,6 +188,29 @@ SHAPES: Mapping[str, Shape] = {
     "model": Shape(
         "a model was received, with the coordinator's record of the study",
         {"release": _digest, "plan": _digest, "model": _digest, "record": _digest},
+    ),
+    "keys": Shape(
+        "keys for an epoch of secure sums were advertised, or the shares of their secrets dealt",
+        {
+            "release": _digest,
+            "plan": _digest,
+            "epoch": _count,
+            "steps": _steps,
+            "what": _one_of("round-keys", "dealt-shares"),
+        },
+    ),
+    "opening": Shape(
+        "a secure sum's survivors were signed, or the shares revealed that open it",
+        {
+            "release": _digest,
+            "plan": _digest,
+            "step": _text,
+            "attempt": _count,
+            "epoch": _count,
+            "what": _one_of("survivors-signed", "revealed-shares"),
+            "transcript": _digest,
+            "survivors": _names,
+        },
     ),
 }
 

@@ -7,6 +7,7 @@ All events are stated for the unit "customer of one partner" and the add/remove 
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,10 +18,13 @@ __all__ = [
     "LEAST_NOISE",
     "MOST",
     "MOST_NOISE",
+    "SMOOTHING",
     "DiscreteGaussian",
+    "DistributedGaussian",
     "Event",
     "Nothing",
     "PoissonGaussian",
+    "copies_of",
     "event_from_dict",
     "event_to_dict",
 ]
@@ -28,6 +32,11 @@ __all__ = [
 # What a calibration can give; beyond it no study makes sense, and an accountant's arrays grow without end.
 LEAST_NOISE, MOST_NOISE = 0.1, 10_000.0
 MOST = 100_000  # steps, or vectors, of one event
+
+SMOOTHING = 6
+"""Scale, in units, of the randomised rounding that turns a Gaussian on the line into one on the integers."""
+
+_LEAST_SHARE, _MOST_UNITS = 64, 2**40
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,66 @@ class DiscreteGaussian:
 
 
 @dataclass(frozen=True)
+class DistributedGaussian:
+    """`steps` sums of whole-number contributions of all partners' customers, opened as a sum alone.
+
+    Every customer enters a step independently with probability `sample_rate`; its contribution is a vector of whole
+    numbers of L2 norm at most `sensitivity`. What is opened carries, in every coordinate, the sum of at least `shares`
+    independent discrete Gaussians of scale `share` that nobody knows who sees it.
+
+    Guarantees:
+        The release costs no more than `gaussian`. With s^2 = shares * share^2: a Gaussian of variance s^2 - tau^2 on
+        the line, rounded at random to x with probability proportional to exp(-(x - y)^2 / (2 tau^2)), is the discrete
+        Gaussian of variance s^2, up to a factor 1 +- 3 exp(-2 pi^2 tau^2) in every probability (Poisson summation;
+        Micciancio and Regev 2007, lemma 4.1; Peikert 2010, theorem 3.1), and so is the sum of the shares (Kairouz, Liu
+        and Steinke 2021, arXiv 2102.06387, theorem 11). Rounding is post-processing, also of a sub-sampled step and
+        in a composition. With tau = `SMOOTHING` the factors of 2^60 coordinates together are 1 +- 1e-280, below
+        every number that an accountant works with. The proof is in `docs/formats/secagg.md`.
+
+    Args:
+        share: Scale of one partner's noise, in units, at least 64.
+        shares: How many honest partners' noise a sum carries at least: the plan's threshold less its colluders.
+        sensitivity: Greatest L2 norm of one customer's contribution, in units.
+        sample_rate: Poisson rate, a public constant in (0, 1].
+        steps: How many such sums, at least 1.
+    """
+
+    kind: ClassVar[str] = "distributed-gaussian"
+    share: int
+    shares: int
+    sensitivity: int
+    sample_rate: float
+    steps: int
+
+    def valid(self) -> bool:
+        """Return whether the fields lie in their ranges."""
+        return (
+            all(isinstance(value, int) for value in (self.share, self.shares, self.sensitivity))
+            and _LEAST_SHARE <= self.share <= _MOST_UNITS
+            and 1 <= self.shares <= 1000
+            and 1 <= self.sensitivity <= _MOST_UNITS
+            and self.gaussian.valid()
+        )
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Scale of the Gaussian on the line that costs as much, over the sensitivity."""
+        return math.sqrt(self.shares * self.share**2 - SMOOTHING**2) / self.sensitivity
+
+    @property
+    def gaussian(self) -> PoissonGaussian:
+        """The event on the line that costs at least as much."""
+        return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps)
+
+    def __str__(self) -> str:
+        """Describe the event in words."""
+        return (
+            f"{self.steps} noisy sums opened over all partners together, Poisson rate {self.sample_rate:g}, "
+            f"noise multiplier {self.noise_multiplier:.4g} from {self.shares} honest partners"
+        )
+
+
+@dataclass(frozen=True)
 class Nothing:
     """A message that depends on plan and policy alone, never on a row."""
 
@@ -97,11 +166,23 @@ class Nothing:
         return "nothing that depends on a customer"
 
 
-Event = PoissonGaussian | DiscreteGaussian | Nothing
+Event = PoissonGaussian | DiscreteGaussian | DistributedGaussian | Nothing
 
-_KINDS: Mapping[str, type[PoissonGaussian] | type[DiscreteGaussian] | type[Nothing]] = {
-    kind.kind: kind for kind in (PoissonGaussian, DiscreteGaussian, Nothing)
+_KINDS: Mapping[str, type[PoissonGaussian] | type[DiscreteGaussian] | type[DistributedGaussian] | type[Nothing]] = {
+    kind.kind: kind for kind in (PoissonGaussian, DiscreteGaussian, DistributedGaussian, Nothing)
 }
+
+
+def copies_of(event: Event, partners: int) -> Event:
+    """Return the event of which a person at `partners` partners pays one copy at each.
+
+    Releases with noise of their own compose as they are. Contributions to one secure sum share its noise: split into
+    independent parts, one for each partner's contribution, each part has the `partners`-th part of the variance, and
+    the sum is post-processing of the parts. At rate 1 this is one event of k times the sensitivity.
+    """
+    if isinstance(event, DistributedGaussian):
+        return PoissonGaussian(event.noise_multiplier / math.sqrt(partners), event.sample_rate, event.steps)
+    return event
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

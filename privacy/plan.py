@@ -9,6 +9,7 @@ Rules this module enforces:
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +17,29 @@ from typing import Any
 from coterie.privacy.canonical import digest
 from coterie.privacy.contract import Contract
 from coterie.privacy.errors import Fault, FileFault
-from coterie.privacy.schema import integer, number, one_of, parse, text
+from coterie.privacy.schema import one_of, parse, text
+from coterie.privacy.terms import (
+    SECURE,
+    Cohort,
+    Metrics,
+    Model,
+    Partner,
+    Privacy,
+    Secure,
+    Split,
+    Training,
+    Tuning,
+)
 
 __all__ = [
+    "SECURE",
     "Cohort",
     "Metrics",
     "Model",
     "Partner",
     "Plan",
     "Privacy",
+    "Secure",
     "Split",
     "Training",
     "Tuning",
@@ -32,144 +47,7 @@ __all__ = [
 ]
 
 _MOST_STEPS = 100_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partner:
-    """A company in the roster.
-
-    Args:
-        name: Its name in the study.
-        customers: Order of magnitude of its training customers, declared by the partner as public. It sets the
-            normaliser of its gradients and its weight in the average.
-        key: Its identity key, "ed25519:" and base64; empty in a study file, filled when the plan is signed.
-    """
-
-    name: str = field(metadata=text(60))
-    customers: int = field(metadata=integer(1, 1_000_000_000))
-    key: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What is trained.
-
-    Args:
-        family: "logistic", or "mlp" with one hidden layer.
-        hidden: Width of the hidden layer (mlp alone).
-    """
-
-    family: str = field(metadata=one_of("logistic", "mlp"))
-    hidden: int = field(default=32, metadata=integer(1, 1024))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How it is trained.
-
-    Args:
-        rounds: Published rounds.
-        local_steps: DP-SGD steps that a partner takes in a round.
-        sample_rate: Poisson rate at which a step includes each customer; public.
-        learning_rate: Step size of the partner's SGD.
-        clip: Greatest L2 norm of one customer's gradient.
-        positive_weight: Weight of rows with label 1 in the loss; public.
-        server: "fedavg" or "fedadam".
-        server_learning_rate: Step size of the coordinator.
-        spare: Attempts beyond the first that a partner may be charged for in the whole study after crashes;
-            noise is calibrated for `rounds + spare`.
-    """
-
-    rounds: int = field(metadata=integer(1, 1000))
-    local_steps: int = field(metadata=integer(1, 10_000))
-    sample_rate: float = field(metadata=number(1e-6, 1))
-    learning_rate: float = field(metadata=number(0, 1000, ends="(]"))
-    clip: float = field(metadata=number(1e-6, 1000))
-    positive_weight: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
-    server: str = field(default="fedavg", metadata=one_of("fedavg", "fedadam"))
-    server_learning_rate: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
-    spare: int = field(default=0, metadata=integer(0, 100))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """How the study's epsilon is divided, as shares of it.
-
-    Training touches the training customers alone and metrics the held-out ones alone; a customer is in one of
-    the groups for life, so the groups compose in parallel (PRIVACY rule 13) and each may use the whole.
-    Encodings come from public bounds and use nothing.
-
-    Args:
-        training: Share for the model updates.
-        metrics: Share for the score histograms.
-    """
-
-    training: float = field(default=1.0, metadata=number(0, 1, ends="(]"))
-    metrics: float = field(default=1.0, metadata=number(0, 1, ends="(]"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Privacy:
-    """What the study may spend, and what is assumed.
-
-    Args:
-        unit: "customer of one partner": all rows of one customer at one partner, add/remove.
-        epsilon: The total for any one customer over everything that the study releases.
-        delta: The total delta; below 1e-10 the accountant does not bound its own round-off, so it is refused.
-        trust: "local": every release is private on its own, whoever sees it.
-        threshold: Least partners whose replies make a round.
-        colluders: Partners assumed to help the coordinator, at least 1.
-        split: How epsilon is divided.
-    """
-
-    unit: str = field(metadata=one_of("customer of one partner"))
-    epsilon: float = field(metadata=number(0, 20, ends="(]"))
-    delta: float = field(metadata=number(1e-10, 1e-3))
-    trust: str = field(metadata=one_of("local"))
-    threshold: int = field(metadata=integer(1, 1000))
-    colluders: int = field(metadata=integer(1, 1000))
-    split: Split = Split()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
-    """Which metrics are released.
-
-    Args:
-        rounds: Rounds after which held-out score histograms are released; the last one is the result.
-        bins: Bins of a histogram, equal in log-odds from -6 to 6, the outer ones open.
-    """
-
-    rounds: tuple[int, ...]
-    bins: int = field(default=24, metadata=integer(4, 200))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """Which partners may take part.
-
-    Args:
-        minimum_customers: Least training customers that a partner must hold; one that holds fewer is
-            "unavailable" and does not say why.
-        segments: Customer segments, by the partners' own policies, that take part and pay; None for all. The
-            others' budgets are not touched.
-    """
-
-    minimum_customers: int = field(default=100, metadata=integer(10, 1_000_000_000))
-    segments: tuple[str, ...] | None = field(default=None, metadata=text(60))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """How the plan's settings were chosen; declared, printed, and not covered by epsilon.
-
-    Args:
-        configurations: How many were tried.
-        data: On what.
-    """
-
-    configurations: int = field(default=0, metadata=integer(0, 1_000_000))
-    data: str = field(default="none", metadata=text(200))
+_MOST_SUMMED, _MOST_SUMS = 255, 1024  # shares are points of GF(256); keys are dealt a round at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +67,7 @@ class Plan:
         cohort: Who may take part.
         partners: The roster.
         tuning: How the settings were chosen.
+        secure: How secure sums are made; None for the defaults.
     """
 
     name: str = field(metadata=text(60))
@@ -202,7 +81,8 @@ class Plan:
     metrics: Metrics
     cohort: Cohort
     partners: tuple[Partner, ...]
-    tuning: Tuning = Tuning()
+    tuning: Tuning = field(default_factory=Tuning)
+    secure: Secure | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -211,7 +91,11 @@ class Plan:
 
     def digest(self) -> str:
         """Return the digest that names the plan."""
-        return digest(self.to_dict())
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        return digest(self.to_dict())  # asked for many times with every message, of a plan that never changes
 
     def partner(self, name: str) -> Partner | None:
         """Return the roster's entry for `name`, or None."""
@@ -247,9 +131,29 @@ class Plan:
         if segments is not None and (not segments or list(segments) != sorted(set(segments))):
             rule = "must name segments in ascending order, each once"
             faults.append(Fault(f"{place}: cohort.segments", rule, "correct the list, or leave it out for all"))
+        if self.privacy.trust == SECURE:
+            faults += self._secure_faults(place)
         faults += self.contract.faults(f"{place}: contract")
         if faults:
             raise FileFault(*faults)
+
+    def _secure_faults(self, place: str) -> list[Fault]:
+        """Return what makes secure sums unsafe: who may be missing, and who may tell two stories."""
+        count, least, colluders = len(self.partners), self.privacy.threshold, self.privacy.colluders
+        faults = []
+        if count < 3 or least < 3 or 3 * least <= 2 * count:
+            rule = f"must be at least 3 and above two thirds of the {count} partners"
+            faults.append(Fault(f"{place}: privacy.threshold", rule, "raise it, or add partners"))
+        if least - colluders < 2 or 2 * least <= count + colluders:
+            rule = "are too many: two different stories could both reach the threshold"
+            faults.append(Fault(f"{place}: privacy.colluders", rule, "lower it, or raise the threshold"))
+        if count > _MOST_SUMMED or self.training.local_steps > _MOST_SUMS:
+            rule = f"sums at most {_MOST_SUMMED} partners, in rounds of at most {_MOST_SUMS} steps"
+            faults.append(Fault(f"{place}: privacy.trust", rule, "ask for fewer"))
+        if self.training.server != "fedavg" or self.training.server_learning_rate != 1.0:
+            fix = "leave it out, and set secure.optimizer and training.learning_rate"
+            faults.append(Fault(f"{place}: training.server", "has no part in secure aggregation", fix))
+        return faults
 
 
 def plan_from_dict(table: Mapping[str, Any]) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
+from coterie.privacy.plan import SECURE
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
 
@@ -63,6 +64,8 @@ class Policy:
             sensitivity is the coordinator's.
         families: Model families permitted.
         trust: Trust models permitted.
+        peers: Identity keys of the other partners by name, compared with them and never taken from the coordinator;
+            with secure aggregation the noise of these is what protects this partner's customers.
         minimum_partners: Least roster.
         minimum_customers: Least training customers for this partner to take part in anything. The constant is the
             partner's own: were it the plan's, a row of plans would count the customers.
@@ -77,11 +80,12 @@ class Policy:
     columns: tuple[str, ...] = field(metadata=text(100))
     special: tuple[str, ...] = field(default=(), metadata=text(100))
     families: tuple[str, ...] = field(metadata=one_of("logistic", "mlp"))
-    trust: tuple[str, ...] = field(metadata=one_of("local"))
+    trust: tuple[str, ...] = field(metadata=one_of("local", SECURE))
     minimum_partners: int = field(metadata=integer(1, 1000))
     minimum_customers: int = field(metadata=integer(10, 1_000_000_000))
     budget: Budget
     segments: Segments | None = None
+    peers: dict[str, str] = field(default_factory=dict, metadata=text(100))
 
 
 def read_policy(path: Path) -> Policy:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
 
 __all__ = ["ORDERS", "Filter", "conversion", "curve", "total"]
 
@@ -35,6 +35,7 @@ def curve(events: Iterable[Event]) -> tuple[float, ...]:
 
     Sub-sampled Gaussians: Mironov, Talwar and Zhang 2019 (arXiv 1908.10530), through `dp-accounting`.
     Discrete Gaussians: alpha / (2 sigma**2) per vector (Canonne, Kamath, Steinke 2020, theorem 4).
+    Distributed Gaussians: those of the Gaussian that costs at least as much (`events.DistributedGaussian`).
     """
     return total([_curve(event) for event in events])
 
@@ -49,6 +50,8 @@ def total(curves: Iterable[Sequence[float]]) -> tuple[float, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _curve(event: Event) -> tuple[float, ...]:
+    if isinstance(event, DistributedGaussian):
+        return _curve(event.gaussian)
     if isinstance(event, PoissonGaussian):
         import dp_accounting as dpa  # noqa: PLC0415 - a second of import, only when accounting
         from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415 - likewise

@@ -1,5 +1,6 @@
 """Signed plans: what a coordinator sends, and how a partner comes to believe it."""
 
+import functools
 import json
 from dataclasses import dataclass
 
@@ -40,20 +41,26 @@ class SignedPlan:
         Raises:
             PlanFault: Not a signed plan, altered, or signed by another key.
         """
-        try:
-            table = json.loads(data)
-            if set(table) != {"format", "plan", "signature"} or table["format"] != "coterie/plan/v1":
-                raise ValueError
-            signature = bytes.fromhex(table["signature"])
-            signed = SignedPlan(plan_from_dict(table["plan"]), signature)
-            if signed.to_bytes() != data:  # one plan, one byte string
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise PlanFault(Fault("plan", "is not a signed plan", "ask the coordinator for it again")) from None
-        except FileFault as error:
-            raise PlanFault(*error.faults) from None
-        verify(coordinator, signature, _DOMAIN + signed.plan.digest().encode())
-        return signed
+        return _read(data, coordinator)
+
+
+@functools.lru_cache(maxsize=16)
+def _read(data: bytes, coordinator: str) -> SignedPlan:
+    """Read and verify; the same bytes under the same key once, since every question of a study rests on them."""
+    try:
+        table = json.loads(data)
+        if set(table) != {"format", "plan", "signature"} or table["format"] != "coterie/plan/v1":
+            raise ValueError
+        signature = bytes.fromhex(table["signature"])
+        signed = SignedPlan(plan_from_dict(table["plan"]), signature)
+        if signed.to_bytes() != data:  # one plan, one byte string
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise PlanFault(Fault("plan", "is not a signed plan", "ask the coordinator for it again")) from None
+    except FileFault as error:
+        raise PlanFault(*error.faults) from None
+    verify(coordinator, signature, _DOMAIN + signed.plan.digest().encode())
+    return signed
 
 
 def sign(plan: Plan, coordinator: Identity) -> SignedPlan:

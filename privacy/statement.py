@@ -1,13 +1,15 @@
 """The statement of a study: its guarantee in figures and in words, recomputed from its events."""
 
+import functools
 import math
 from typing import Any
 
 from coterie.privacy.accountant import REPLACE_ONE, UNIT, Guarantee, epsilon, guarantee
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms
-from coterie.privacy.plan import Plan
+from coterie.privacy.events import DistributedGaussian, Event, copies_of
+from coterie.privacy.plan import SECURE, Plan
 
-__all__ = ["NOT_COVERED", "statement", "study_bound"]
+__all__ = ["NOT_COVERED", "not_covered", "statement", "study_bound"]
 
 NOT_COVERED: tuple[str, ...] = (
     "Which companies take part, the plan, and who refused which step: these depend on no customer.",
@@ -17,6 +19,12 @@ NOT_COVERED: tuple[str, ...] = (
     "The order of magnitude of its customers that each partner declared as public in the plan.",
     "How long a partner takes to answer, which grows with its table.",
     "The exact shape of floating-point noise in model updates; histograms use exact discrete noise.",
+)
+_FLOATS = NOT_COVERED[-1]
+_SUMMED = (
+    "A study in which more partners than the plan's colluders help the coordinator: what they know of the masks and of "
+    "the noise is then missing.",
+    "Gradients are computed in floating point; which customers share a step may change their last bits.",
 )
 
 
@@ -51,7 +59,7 @@ def statement(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") 
             "accountant": worst.accountant,
         },
         "words": _words(plan, worst),
-        "not_covered": list(NOT_COVERED),
+        "not_covered": list(not_covered(plan.privacy.trust)),
         "multiplicity": [
             {"partners": k, "epsilon": _finite(_several(plan, mechanisms, k, random_source))}
             for k in range(1, len(plan.partners) + 1)
@@ -67,12 +75,12 @@ def study_bound(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os"
 
 
 def _bound(plan: Plan, mechanisms: Mechanisms, group: str, *, random_source: str) -> Guarantee:
-    return guarantee(
-        mechanisms.events(group),
-        plan.privacy.delta,
-        trust=plan.privacy.trust,
-        random_source=random_source,
-    )
+    return _guaranteed(mechanisms.events(group), plan.privacy.delta, plan.privacy.trust, random_source)
+
+
+@functools.lru_cache(maxsize=64)
+def _guaranteed(events: tuple[Event, ...], delta: float, trust: str, random_source: str) -> Guarantee:
+    return guarantee(events, delta, trust=trust, random_source=random_source)
 
 
 def _several(plan: Plan, mechanisms: Mechanisms, partners: int, random_source: str) -> float:
@@ -80,8 +88,13 @@ def _several(plan: Plan, mechanisms: Mechanisms, partners: int, random_source: s
     if random_source != "os":
         return math.inf
     training, holdout = mechanisms.events(TRAINING), mechanisms.events(HOLDOUT)
-    mixtures = (training * trained + holdout * (partners - trained) for trained in range(partners + 1))
-    return max(epsilon(mixture, plan.privacy.delta) for mixture in mixtures)
+    splits = ((trained, partners - trained) for trained in range(partners + 1))
+    return max(epsilon([*_at(training, t), *_at(holdout, h)], plan.privacy.delta) for t, h in splits)
+
+
+def _at(events: tuple[Event, ...], partners: int) -> tuple[Event, ...]:
+    """Return what a person at so many partners pays for events that each of them charges."""
+    return tuple(copies_of(event, partners) for event in events) * partners if partners else ()
 
 
 def _replaced(plan: Plan, mechanisms: Mechanisms, random_source: str) -> float:
@@ -95,7 +108,21 @@ def _replaced(plan: Plan, mechanisms: Mechanisms, random_source: str) -> float:
     return max(*within, across)
 
 
+def not_covered(trust: str) -> tuple[str, ...]:
+    """Return what a plan's guarantee does not cover, in sentences, under a trust."""
+    if trust != SECURE:
+        return NOT_COVERED
+    return (*(words for words in NOT_COVERED if words != _FLOATS), *_SUMMED)
+
+
 def _described(mechanisms: Mechanisms, group: str) -> str:
+    if isinstance(mechanisms.update, DistributedGaussian):
+        count, event = (
+            (mechanisms.updates, mechanisms.update)
+            if group == TRAINING
+            else (mechanisms.histograms, mechanisms.histogram)
+        )
+        return f"{count} times {event}"
     if group == TRAINING:
         return f"{mechanisms.updates} updates, each of {mechanisms.update}"
     return f"{mechanisms.histograms} times {mechanisms.histogram}"
@@ -105,20 +132,39 @@ def _words(plan: Plan, worst: Guarantee) -> list[str]:
     if not math.isfinite(worst.epsilon):
         return ["There is no guarantee: the noise of this run was repeatable, as only tests make it."]
     odds = math.exp(worst.epsilon)
+    against, trusted = _trust(plan)
     return [
         f"The unit of protection is one {UNIT}: all of that customer's rows at that partner, together.",
-        "Whoever sees everything that left a partner, the coordinator and all other partners included, can hardly "
-        "tell whether a given customer's rows were in the study at all.",
+        f"{against} can hardly tell whether a given customer's rows were in the study at all.",
         f"In figures: it shifts the odds of any such guess by at most a factor of {odds:.2f} "
         f"(e to the power epsilon = {worst.epsilon:.2f}), except with probability {worst.delta:g}.",
         "A customer is in the training group or in the held-out group of a partner for life, by a keyed hash. Model "
         "updates touch the first group alone and metrics the second alone, so each customer pays for one of them.",
-        f'Trust is "{plan.privacy.trust}": every partner adds all its own noise before anything leaves, so nobody '
-        "outside the partner needs to be trusted.",
+        *trusted,
         f"The plan's settings were chosen among {plan.tuning.configurations} configurations tried on: "
         f"{plan.tuning.data}. That choice is declared by the plan's author and not covered.",
         "A person who is a customer of several partners is protected less: see the table by number of partners.",
     ]
+
+
+def _trust(plan: Plan) -> tuple[str, tuple[str, ...]]:
+    """Return against whom the guarantee holds, and on what it rests."""
+    privacy = plan.privacy
+    if privacy.trust != SECURE:
+        return "Whoever sees everything that left a partner, the coordinator and all other partners included,", (
+            f'Trust is "{privacy.trust}": every partner adds all its own noise before anything leaves, so nobody '
+            "outside the partner needs to be trusted.",
+        )
+    count, least, colluders = len(plan.partners), privacy.threshold, privacy.colluders
+    surplus = math.sqrt(count / (least - colluders))
+    who = f"The coordinator, together with up to {colluders} of the {count} partners,"
+    return who, (
+        f'Trust is "{privacy.trust}": only sums over at least {least} partners are opened. Each partner adds a share '
+        f"of the noise, large enough for {least - colluders} honest ones; every partner holds the others to keys that "
+        "it compared itself.",
+        f"When all {count} take part and nobody colludes, a sum carries {surplus:.2f} times the noise that is charged "
+        "for. This surplus is information: it is never credited.",
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -1,11 +1,11 @@
 """What the coordinator asks and takes while it runs one study over one grid."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from coterie.clients.wire import (
@@ -137,16 +137,35 @@ class Conduct:
         record = record_of(progress)
         content = encode_close(sign_record(record, self.witness.identity), progress.weights)
         for _ in range(2):  # the second time nothing is new but the checkpoint of the first answer
-            asking = [Message(content, dst_node_id=node, message_type=CLOSE) for node in cohort.nodes.values()]
-            silent = set(cohort.nodes)
-            for node, reply in self._exchange(self._shown(asking, cohort)):
-                partner = cohort.partner_of(node)
-                silent.discard(partner)
-                if reply.has_error():
-                    self.refusals.append(Refusal(partner, "close", progress.round, _code(reply)))
-                else:
-                    self._extends(reply, partner, "close", progress.round)
-            self.refusals.extend(Refusal(partner, "close", progress.round, "silent") for partner in sorted(silent))
+            self.gather(cohort, dict.fromkeys(cohort.nodes, content), CLOSE, ("close", progress.round))
+
+    def gather(
+        self, cohort: Cohort, asked: Mapping[str, RecordDict], kind: str, step: tuple[str, int]
+    ) -> dict[str, RecordDict]:
+        """Ask some partners, each once, and return the answers of those whose ledger extends what was seen of it.
+
+        Args:
+            cohort: Where the partners are.
+            asked: The question to each partner.
+            kind: The question's message type.
+            step: What it is called where a refusal is written down, and the round.
+        """
+        label, round_ = step
+        asking = [
+            Message(content, dst_node_id=cohort.nodes[partner], message_type=kind, group_id=str(round_))
+            for partner, content in sorted(asked.items())
+        ]
+        silent, answers = set(asked), {}
+        for node, reply in self._exchange(self._shown(asking, cohort)):
+            partner = cohort.partner_of(node)
+            silent.discard(partner)
+            if reply.has_error():
+                self.refusals.append(Refusal(partner, label, round_, _code(reply)))
+            elif self._extends(reply, partner, label, round_):
+                answers[partner] = reply.content
+            self.show(Seen("reply", round_, partner, label))
+        self.refusals.extend(Refusal(partner, label, round_, "silent") for partner in sorted(silent))
+        return answers
 
     def _shown(self, messages: Iterable[Message], cohort: Cohort) -> list[Message]:
         """Add to each question the last checkpoint that was seen of the ledger of whom it goes to."""

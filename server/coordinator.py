@@ -20,11 +20,14 @@ from coterie.clients.wire import (
 )
 from coterie.models import propensity
 from coterie.privacy.errors import CoterieError, Fault
+from coterie.privacy.plan import SECURE
 from coterie.privacy.signed import SignedPlan
 from coterie.server.aggregate import AdamState
+from coterie.server.cohort import Cohort
 from coterie.server.conduct import Conduct, Patience, Seen
 from coterie.server.registry import Progress, Registry, with_news
 from coterie.server.rounds import Happening, State, after
+from coterie.server.securely import SecureStudy
 from coterie.server.strategy import PlanStrategy
 from coterie.server.witness import Witness
 
@@ -70,6 +73,28 @@ def run_study(
     registry.publish(with_news(progress, conduct.refusals, ()))
     state = after(state, _enough(len(cohort), plan.privacy.threshold, Happening.ENOUGH_CONSENTS))
     show(Seen("consents", progress.round))
+    if plan.privacy.trust == SECURE:
+        study = SecureStudy(conduct, cohort, registry, progress)
+        for round_ in range(progress.round + 1, plan.training.rounds + 1):
+            state = after(state, Happening.TASKS_SENT)
+            progress = study.round(round_, lambda: unless_stopped(stop))
+            state = after(after(state, Happening.ENOUGH_UPDATES), Happening.STORED)
+            show(Seen("published", round_))
+    else:
+        progress, state = _rounds(conduct, cohort, registry, (progress, state), stop)
+    if state is State.PUBLISHED:
+        after(state, Happening.LAST_ROUND)
+    conduct.close(cohort, progress)
+    progress = with_news(progress, conduct.refusals, ())
+    registry.publish(progress)
+    return progress
+
+
+def _rounds(
+    conduct: Conduct, cohort: Cohort, registry: Registry, at: tuple[Progress, State], stop: Callable[[], bool]
+) -> tuple[Progress, State]:
+    """Take the rounds of a study whose releases are private on their own, from where it stands to the last."""
+    plan, (progress, state) = conduct.plan, at
     strategy = PlanStrategy(plan, conduct.mechanisms, cohort, progress.adam)
     while progress.round < plan.training.rounds:
         unless_stopped(stop)
@@ -87,13 +112,8 @@ def run_study(
         progress = _told(replace(progress, histograms=histograms), conduct, strategy)
         registry.publish(progress)
         state = after(state, Happening.STORED)
-        show(Seen("published", round_))
-    if state is State.PUBLISHED:
-        after(state, Happening.LAST_ROUND)
-    conduct.close(cohort, progress)
-    progress = _told(progress, conduct, strategy)
-    registry.publish(progress)
-    return progress
+        conduct.show(Seen("published", round_))
+    return progress, state
 
 
 def _measure(conduct: Conduct, strategy: PlanStrategy, progress: Progress) -> Mapping[str, NDArray[np.int64]]:

@@ -16,8 +16,11 @@ from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.record import Receipt
 from coterie.server.aggregate import AdamState
+from coterie.server.optimizers import OptimizerState
 
 __all__ = ["Progress", "Refusal", "Registry", "with_news"]
+
+_OPTIMIZER = ("iterate", "momentum", "squares", "average")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Refusal:
 
     Args:
         partner: Who; a node's number where the partner is not known.
-        step: "consent", "train", "evaluate" or "close".
+        step: "consent", "train", "evaluate" or "close"; in secure sums also "keys", "deal", "sign" or "reveal".
         round: Which round; 0 for consent.
         code: A key of `privacy.release.CODES`, or "silent", or "rejected".
         why: For "rejected", the rule that the reply broke.
@@ -51,6 +54,11 @@ class Progress:
         histograms: Noisy histograms by round and partner.
         refusals: Who did not answer what.
         receipts: What was received and used.
+        step: Secure sums of gradients that were opened and taken.
+        epoch: Set-ups of secure sums that were begun.
+        attempt: Of the sum that is asked for next, where an earlier one was not opened; 0 for the first.
+        opening: The sums of the newest set-up.
+        optimizer: Where the coordinator's optimiser is; None where it takes no steps itself.
     """
 
     plan: str
@@ -60,6 +68,11 @@ class Progress:
     histograms: Mapping[int, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    step: int = 0
+    epoch: int = 0
+    attempt: int = 0
+    opening: tuple[str, ...] = ()
+    optimizer: OptimizerState | None = None
 
 
 class Registry:
@@ -73,27 +86,28 @@ class Registry:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "progress.safetensors"
         self._rounds = folder / "rounds"
+        self._last = 0  # the round whose model was written last, as far as the newest state says
 
     def publish(self, progress: Progress) -> None:
         """Write a state, whole or not at all."""
         arrays: dict[str, NDArray[Any]] = {}
-        for name, group in (
-            ("weights", progress.weights),
-            ("first", progress.adam.first),
-            ("second", progress.adam.second),
-        ):
+        for name, group in _groups(progress).items():
             arrays.update({f"{name}.{i}": np.ascontiguousarray(array) for i, array in enumerate(group)})
         rounds = {str(r): {p: h.tolist() for p, h in by.items()} for r, by in progress.histograms.items()}
         refusals = [vars(refusal) for refusal in progress.refusals]
         receipts = [vars(receipt) for receipt in progress.receipts]
         head = {"plan": progress.plan, "round": progress.round, "histograms": rounds, "refusals": refusals}
-        head["receipts"] = receipts
+        head |= {"receipts": receipts, "step": progress.step, "epoch": progress.epoch}
+        head |= {"attempt": progress.attempt, "opening": list(progress.opening)}
+        if progress.optimizer is not None:
+            head["steps"] = progress.optimizer.step
         metadata = {"format": "coterie/progress/v1", "progress": json.dumps(head)}
-        if progress.round:
+        if progress.round != self._last:  # what is published within a round is not the model after a round
             self._rounds.mkdir(exist_ok=True)
             model = {f"weights.{i}": np.ascontiguousarray(array) for i, array in enumerate(progress.weights)}
             write_durably(self._rounds / f"{progress.round:05d}.safetensors", safetensors.numpy.save(model))
         write_durably(self._path, safetensors.numpy.save(arrays, metadata))
+        self._last = progress.round
 
     def published(self) -> dict[int, Weights]:
         """Return the model of every published round."""
@@ -120,6 +134,7 @@ class Registry:
             raise FileFault(Fault(str(self._path), "is damaged", "start the study anew")) from None
         if progress.plan != plan:
             raise FileFault(Fault(str(self._path), "belongs to another plan", "choose another folder"))
+        self._last = progress.round
         return progress
 
     def _stored(self) -> Progress:
@@ -130,13 +145,39 @@ class Registry:
         histograms = {
             int(r): {p: np.array(h, dtype=np.int64) for p, h in by.items()} for r, by in head["histograms"].items()
         }
-        count = len(arrays) // 3
-        weights, first, second = (
-            tuple(arrays[f"{name}.{i}"] for i in range(count)) for name in ("weights", "first", "second")
+        count = sum(name.startswith("weights.") for name in arrays)
+
+        def group(name: str) -> tuple[NDArray[Any], ...]:
+            return tuple(arrays[f"{name}.{i}"] for i in range(count))
+
+        optimizer = OptimizerState(int(head["steps"]), *map(group, _OPTIMIZER)) if "steps" in head else None
+        return Progress(
+            str(head["plan"]),
+            int(head["round"]),
+            group("weights"),
+            AdamState(group("first"), group("second")),
+            histograms,
+            refusals,
+            tuple(Receipt(**receipt) for receipt in head.get("receipts", ())),
+            int(head.get("step", 0)),
+            int(head.get("epoch", 0)),
+            int(head.get("attempt", 0)),
+            tuple(str(step) for step in head.get("opening", ())),
+            optimizer,
         )
-        adam = AdamState(first, second)
-        receipts = tuple(Receipt(**receipt) for receipt in head.get("receipts", ()))
-        return Progress(str(head["plan"]), int(head["round"]), weights, adam, histograms, refusals, receipts)
+
+
+def _groups(progress: Progress) -> dict[str, tuple[NDArray[Any], ...]]:
+    """Return the arrays that make a state, by the name of their group."""
+    groups: dict[str, tuple[NDArray[Any], ...]] = {
+        "weights": progress.weights,
+        "first": progress.adam.first,
+        "second": progress.adam.second,
+    }
+    state = progress.optimizer
+    if state is None:
+        return groups
+    return groups | dict(zip(_OPTIMIZER, (state.weights, state.first, state.second, state.average), strict=True))
 
 
 def with_news(progress: Progress, refusals: Iterable[Refusal], receipts: Iterable[Receipt]) -> Progress:

@@ -5,6 +5,7 @@ ridge of scikit-learn's default), so that the comparison does not flatter the fe
 is the plan itself with one partner: the same events, and so the same guarantee.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,16 +17,20 @@ from coterie.clients.task import encoding_of
 from coterie.clients.training import trainer_for, trainer_settings
 from coterie.models import propensity
 from coterie.models.propensity import Weights
-from coterie.privacy.calibration import Mechanisms
-from coterie.privacy.plan import Plan
+from coterie.privacy.calibration import Mechanisms, central_noise
+from coterie.privacy.events import DistributedGaussian
+from coterie.privacy.plan import Plan, Secure
 from coterie.privacy.randomness import RandomSource
-from coterie.privacy.training import Customers
+from coterie.privacy.secagg.noise import discrete_gaussians
+from coterie.privacy.training import Customers, Summer, SumSettings
 from coterie.server.aggregate import fedavg, weighted_mean
+from coterie.server.optimizers import OptimizerState, advance, optimizer_settings, published, split_flat
 from coterie.simulations.rows import Rows
 
-__all__ = ["alone_private", "converged", "federated"]
+__all__ = ["alone_private", "converged", "federated", "pooled_private", "summed_private"]
 
 _FEDERATED_ROUNDS, _FEDERATED_STEPS = 40, 10
+_UNITS = 2**20  # of the clip, in sums of whole numbers
 
 
 def converged(plan: Plan, rows: Rows) -> Weights:
@@ -66,7 +71,11 @@ def federated(plan: Plan, rows: Mapping[str, Rows]) -> Weights:
 
 
 def alone_private(plan: Plan, partner: str, rows: Rows, *, mechanisms: Mechanisms, random: RandomSource) -> Weights:
-    """Train on one partner's rows with the very steps, clip and noise that the federation asks of it."""
+    """Train on one partner's rows with the very steps, clip and epsilon that the federation asks of it."""
+    if isinstance(mechanisms.update, DistributedGaussian):
+        entry = plan.partner(partner)
+        declared = entry.customers if entry is not None else 1
+        return summed_private(plan, {partner: rows}, declared=declared, random=random)
     width = encoding_of(plan.contract).width
     weights = propensity.initial(plan.model.family, width, plan.model.hidden, seed=0)
     trainer = trainer_for(plan.model.family, width, plan.model.hidden)
@@ -79,6 +88,50 @@ def alone_private(plan: Plan, partner: str, rows: Rows, *, mechanisms: Mechanism
         stream=random.stream(f"baseline/{partner}"),
     )
     return tuple(old + new for old, new in zip(weights, change, strict=True))
+
+
+def pooled_private(plan: Plan, rows: Rows, *, random: RandomSource) -> Weights:
+    """Train on everything pooled, by a curator who adds the noise once: what secure sums are to be as good as.
+
+    The steps, the clip, the epsilon and the accountant are the plan's; the noise is that of one party with no margin
+    for others who drop out or collude.
+    """
+    declared = sum(partner.customers for partner in plan.partners)
+    return summed_private(plan, {"everyone": rows}, declared=declared, random=random)
+
+
+def summed_private(plan: Plan, rows: Mapping[str, Rows], *, declared: int, random: RandomSource) -> Weights:
+    """Take the plan's steps along plain sums over these parts, each with its share of exactly the noise charged for.
+
+    With every partner as a part it is secure aggregation at zero margin: the very sums, without masks.
+
+    Args:
+        plan: Its steps, clip, epsilon and optimiser.
+        rows: The parts.
+        declared: Customers of all parts together, as their partners declared them.
+        random: Where noise and samples come from.
+    """
+    steps, multiplier = central_noise(plan)
+    secure, training, width = plan.secure or Secure(), plan.training, encoding_of(plan.contract).width
+    share = math.ceil(multiplier * _UNITS / math.sqrt(len(rows)))
+    numbers = SumSettings(
+        clip=training.clip,
+        sensitivity=_UNITS,
+        bound=2**62 // len(rows),
+        sample_rate=training.sample_rate,
+        positive_weight=training.positive_weight,
+    )
+    summer = Summer(propensity.build(plan.model.family, width, plan.model.hidden))
+    parts = [Customers(part.features, part.labels, part.customer) for part in rows.values()]
+    stream = random.stream("baseline/sums")
+    settings = optimizer_settings(plan, secure)
+    scale = training.clip / _UNITS / (training.sample_rate * declared)
+    state = OptimizerState.start(propensity.initial(plan.model.family, width, plan.model.hidden, seed=0))
+    for _ in range(steps):
+        sums = [summer.total(state.weights, part, settings=numbers, stream=stream) for part in parts]
+        total = np.sum([one + discrete_gaussians(share, len(one), stream) for one in sums], axis=0)
+        state = advance(settings, state, split_flat(total * scale, [w.shape for w in state.weights]))
+    return published(settings, state)
 
 
 def _module(plan: Plan) -> nn.Module:

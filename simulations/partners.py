@@ -50,17 +50,19 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
     key.unlink(missing_ok=True)
     identity.save(key)
     group_key = hashlib.sha256(f"coterie/simulated-groups/v1/{seed}".encode()).digest()
-    keyed = []
-    for partner in plan.partners:
-        folder = root / "partners" / folder_of(partner.name)
-        workspace = _workspace(folder, partner.name, group_key)
-        source = folder / "vault" / "source.parquet"
-        pa.parquet.write_table(tables[partner.name], source, compression="zstd")
-        take_in(folder, source, plan.contract)
+    workspaces = {
+        partner.name: _workspace(root / "partners" / folder_of(partner.name), partner.name, group_key)
+        for partner in plan.partners
+    }
+    keyed = tuple(dataclasses.replace(p, key=workspaces[p.name].identity.public) for p in plan.partners)
+    for name, workspace in workspaces.items():
+        source = workspace.root / "vault" / "source.parquet"
+        pa.parquet.write_table(tables[name], source, compression="zstd")
+        take_in(workspace.root, source, plan.contract)
         source.unlink()
-        write_durably(workspace.policy, _policy(plan, identity.public).encode())
-        keyed.append(dataclasses.replace(partner, key=workspace.identity.public))
-    signed = sign(dataclasses.replace(plan, partners=tuple(keyed)), identity)
+        peers = {partner.name: partner.key for partner in keyed if partner.name != name}
+        write_durably(workspace.policy, _policy(plan, identity.public, peers).encode())
+    signed = sign(dataclasses.replace(plan, partners=keyed), identity)
     write_durably(stored, signed.to_bytes())
     return signed
 
@@ -86,8 +88,9 @@ def _workspace(folder: Path, name: str, group_key: bytes) -> Workspace:
     return Workspace(folder) if folder.exists() else Workspace.create(folder, name, group_key=group_key)
 
 
-def _policy(plan: Plan, coordinator: str) -> str:
+def _policy(plan: Plan, coordinator: str, peers: Mapping[str, str]) -> str:
     """Write a policy that permits just this plan, several times over a life."""
+    pinned = "".join(f"{_quoted(name)} = {_quoted(key)}\n" for name, key in peers.items())
     columns = ", ".join(_quoted(column.name) for column in plan.contract.columns)
     special = ", ".join(_quoted(column.name) for column in plan.contract.columns if column.sensitivity == "special")
     return f"""# The rules of a simulated partner: they permit this study, and five or so like it over a life.
@@ -106,7 +109,9 @@ minimum_customers = {plan.cohort.minimum_customers}
 study_epsilon = {plan.privacy.epsilon}
 lifetime_epsilon = {6 * plan.privacy.epsilon}
 delta = {plan.privacy.delta}
-"""
+
+[peers]
+{pinned}"""
 
 
 def _quoted(text: str) -> str:

@@ -14,10 +14,12 @@ from coterie.privacy.charges import Reservation
 from coterie.privacy.clock import now
 from coterie.privacy.events import Event
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan, Secure
 from coterie.privacy.policy import limits, policy_digest, read_policy
 from coterie.privacy.renyi import Filter, curve, total
+from coterie.privacy.schedule import EVALUATE
 from coterie.server.registry import Progress
+from coterie.server.securely import ALL
 from coterie.simulations.federation import Outcome
 from coterie.simulations.trial import MODELS
 
@@ -38,7 +40,7 @@ def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:
         "local_steps": training.local_steps,
         "sample_rate": training.sample_rate,
         "clip": training.clip,
-        "server": training.server,
+        "server": training.server if privacy.trust != SECURE else (plan.secure or Secure()).optimizer,
         "trust": privacy.trust,
         "threshold": privacy.threshold,
         "colluders": privacy.colluders,
@@ -53,7 +55,7 @@ def released(progress: Progress) -> dict[str, Any]:
     for number, by_partner in sorted(progress.histograms.items()):
         if by_partner:
             summary = metrics.summary(_summed(by_partner))
-            rounds.append({"round": number, "partners": len(by_partner), **summary})
+            rounds.append({"round": number, "partners": _counted(progress, number), **summary})
     last = max((n for n, by in progress.histograms.items() if by), default=None)
     counts = _summed(progress.histograms[last]) if last is not None else None
     return {
@@ -64,6 +66,14 @@ def released(progress: Progress) -> dict[str, Any]:
             {"partner": r.partner, "step": r.step, "round": r.round, "code": r.code} for r in progress.refusals
         ],
     }
+
+
+def _counted(progress: Progress, number: int) -> int:
+    """Return how many partners' customers are in a round's histogram."""
+    by_partner = progress.histograms[number]
+    if ALL not in by_partner:
+        return len(by_partner)
+    return len({receipt.partner for receipt in progress.receipts if receipt.step == f"{EVALUATE}/{number}"})
 
 
 def budget(outcome: Outcome) -> list[dict[str, Any]]:
@@ -196,6 +206,7 @@ def _burn_down(
     plan: Plan, reservations: Sequence[Reservation], lifetime: Filter, cache: dict[tuple[Event, ...], float]
 ) -> list[dict[str, Any]]:
     """Return what was spent after each charge of this plan; charges of earlier plans count for life alone."""
+    training = "step " if plan.privacy.trust == SECURE else "round "
     steps: list[dict[str, Any]] = []
     mine: dict[str, list[Event]] = {}
     life: dict[str, list[Event]] = {}
@@ -211,7 +222,7 @@ def _burn_down(
             cache[key] = epsilon(key, plan.privacy.delta)
         steps.append(
             {
-                "step": charge.step.replace("train/", "round ").replace("evaluate/", "metrics "),
+                "step": charge.step.replace("train/", training).replace("evaluate/", "metrics "),
                 "group": charge.group,
                 "study_epsilon": cache[key],
                 "lifetime_epsilon": lifetime.spent_epsilon(curve(life[charge.group])),

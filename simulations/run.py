@@ -49,6 +49,7 @@ class Settings:
     Args:
         study: Text of the study file.
         epsilon: Replaces the plan's epsilon; None leaves it.
+        trust: Replaces the plan's trust; None leaves it.
         engine: "local" or "ray".
         seeds: How many seeds: each splits the customers anew.
     """
@@ -57,6 +58,7 @@ class Settings:
     epsilon: float | None
     engine: str
     seeds: int
+    trust: str | None = None
 
 
 def save_settings(folder: Path, settings: Settings) -> None:
@@ -145,9 +147,10 @@ def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
     study = read_study(path)
     if study.source is None:
         raise FileFault(Fault(f"{path}: source", "is missing", "add [source] with a dataset, for simulation"))
-    plan = study.plan
+    plan = study.trusting(settings.trust or study.plan.privacy.trust)
     if settings.epsilon is not None:
         plan = dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, epsilon=settings.epsilon))
+    plan.check(str(path))
     return plan, study.source
 
 

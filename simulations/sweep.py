@@ -17,8 +17,15 @@ from coterie.simulations.run import Settings, run_simulation, save_settings
 __all__ = ["run_sweep"]
 
 
-def run_sweep(
-    folder: Path, study: str, epsilons: Sequence[float], *, seeds: int, jobs: int, done: Callable[[int], None]
+def run_sweep(  # noqa: PLR0913 - all of it is the edge of the program
+    folder: Path,
+    study: str,
+    epsilons: Sequence[float],
+    *,
+    seeds: int,
+    jobs: int,
+    done: Callable[[int], None],
+    trust: str | None = None,
 ) -> list[dict[str, Any]]:
     """Run a study at each epsilon; those that an earlier, interrupted sweep finished are kept.
 
@@ -29,6 +36,7 @@ def run_sweep(
         seeds: Per epsilon.
         jobs: Runs at once; 0 for one per core.
         done: Called with the number of runs that are finished.
+        trust: Replaces the study's own; None leaves it.
 
     Returns:
         The reports, in the order of `epsilons`.
@@ -36,7 +44,7 @@ def run_sweep(
     places = [folder / f"epsilon-{value:g}" for value in epsilons]
     for place, value in zip(places, epsilons, strict=True):
         if not (place / "run.json").exists():
-            save_settings(place, Settings(study, value, "local", seeds))
+            save_settings(place, Settings(study, value, "local", seeds, trust))
     todo = [place for place in places if not (place / "report.json").exists()]
     done(len(places) - len(todo))
     # Fresh processes: a fork would copy Flower's identity and torch's threads.

@@ -26,6 +26,7 @@ MODELS: dict[str, str] = {
     "alone-private": "Partner alone, same privacy",
     "alone": "Partner alone, no privacy",
     "federated": "Federated, no privacy",
+    "pooled-private": "Pooled, same privacy",
     "pooled": "Pooled, no privacy",
 }
 
@@ -76,6 +77,7 @@ def _models(outcome: Outcome, training: Mapping[str, Rows], random: RandomSource
         },
         "alone": {name: baselines.converged(plan, rows) for name, rows in training.items()},
         "federated": dict.fromkeys(names, baselines.federated(plan, training)),
+        "pooled-private": dict.fromkeys(names, baselines.pooled_private(plan, everyone(training), random=random)),
         "pooled": dict.fromkeys(names, baselines.converged(plan, everyone(training))),
     }
 

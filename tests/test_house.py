@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "privacy": set(),
     "models": set(),
     "clients": {"privacy", "models"},
-    "server": {"privacy", "models", "clients.wire", "clients.task"},
+    "server": {"privacy", "models", "clients.wire", "clients.sumwire", "clients.task"},
     "simulations": {"privacy", "models", "clients", "server"},
     "cli": {"privacy", "models", "clients", "server", "simulations"},
 }
@@ -27,10 +27,12 @@ MUST_NOT_KNOW = {
     "clients": {"ray", "pandas"},
     "server": {"opacus", "pandas", "ray", "pyarrow"},
 }
-KNOWS_FLOWER = {"clients/app.py", "clients/wire.py", "clients/door.py"}
+KNOWS_FLOWER = {"clients/app.py", "clients/wire.py", "clients/sumwire.py", "clients/records.py", "clients/door.py"}
 OPENS_ROWS = {
     "clients/vault.py",
     "clients/node.py",
+    "clients/sumnode.py",
+    "clients/work.py",
     "clients/training.py",
     "clients/measuring.py",
     "clients/intake.py",

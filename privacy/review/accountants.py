@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from coterie.privacy.accountant import ADD_REMOVE, CERTIFICATE, epsilon
-from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, Nothing, PoissonGaussian
 from coterie.privacy.review.bracket import bracket
 
 __all__ = ["ABSOLUTE", "ACCOUNTANTS", "RELATIVE", "Recomputed", "recomputed"]
@@ -29,6 +29,10 @@ ACCOUNTANTS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "rounded losses of the mixture, tilted Fourier transform, both bounds (coterie)",
         ),
         DiscreteGaussian.kind: (_FIRST, "exact lattice masses, tilted Fourier transform, both bounds (coterie)"),
+        DistributedGaussian.kind: (
+            f"{_FIRST}, of the Gaussian that costs at least as much",
+            "rounded losses of the mixture with that Gaussian, tilted Fourier transform, both bounds (coterie)",
+        ),
         Nothing.kind: ("costs nothing by definition", "costs nothing by definition"),
     }
 )
@@ -115,5 +119,5 @@ def recomputed(events: Iterable[Event], delta: float, *, relation: str = ADD_REM
 def _grid(events: tuple[Event, ...], copies: int) -> float:
     """Return what the first accountant's grid may add, in nats; a replaced customer changes two counts."""
     counts = sum(2 * event.count for event in events if isinstance(event, DiscreteGaussian))
-    sums = sum(event.steps for event in events if isinstance(event, PoissonGaussian))
+    sums = sum(event.steps for event in events if isinstance(event, PoissonGaussian | DistributedGaussian))
     return CERTIFICATE * (copies * counts + math.sqrt(copies * sums))

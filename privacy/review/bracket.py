@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie.privacy.accountant import ADD_REMOVE, REPLACE_ONE
-from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian, copies_of
 from coterie.privacy.review.lattice import lattices, span
 from coterie.privacy.review.tail import Parts, Plan, Tail, least, moved, planned, spread, tail
 
@@ -145,7 +145,9 @@ def _sides(events: Iterable[Event], relation: str, copies: int, grain: float) ->
     if relation not in (ADD_REMOVE, REPLACE_ONE):
         raise KeyError(relation)
     steps: dict[Event, int] = {}
-    for event in events:
+    for told in events:
+        # Contributions to one secure sum share its noise; every other release has noise of its own.
+        event = copies_of(told, copies)
         if isinstance(event, PoissonGaussian):
             one: Event = PoissonGaussian(event.noise_multiplier, event.sample_rate, 1)
             steps[one] = steps.get(one, 0) + event.steps * copies

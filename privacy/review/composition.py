@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,13 +12,14 @@ from typing import TypeVar
 from coterie.privacy.accountant import REPLACE_ONE, epsilon
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.events import Event, PoissonGaussian
-from coterie.privacy.plan import Plan, plan_from_dict
+from coterie.privacy.events import DistributedGaussian, Event, PoissonGaussian, copies_of
+from coterie.privacy.plan import SECURE, Plan, plan_from_dict
 from coterie.privacy.renyi import ORDERS, conversion
 from coterie.privacy.review.accountants import Recomputed, recomputed
 from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.profile import Profile, profile
 from coterie.privacy.review.verdict import Study, Verdict
+from coterie.privacy.schedule import trainings
 
 __all__ = [
     "MOST_PARTNERS",
@@ -107,13 +109,20 @@ def matches_plan(found: Composition) -> tuple[str, ...]:
     Args:
         found: The study's events.
     """
-    training, wrong = found.plan.training, []
+    training, privacy, wrong = found.plan.training, found.plan.privacy, []
+    secure = privacy.trust == SECURE
+    kind, steps = (DistributedGaussian, 1) if secure else (PoissonGaussian, training.local_steps)
     for event in found.allowed[TRAINING][:1]:
-        if not isinstance(event, PoissonGaussian) or not math.isclose(event.sample_rate, training.sample_rate):
+        if not isinstance(event, kind) or not math.isclose(event.sample_rate, training.sample_rate):
             wrong.append("an update is charged at another rate than the plan's")
-        elif event.steps != training.local_steps:
+        elif event.steps != steps:
             wrong.append("an update is charged for another number of steps than the plan's")
-    if len(found.allowed[TRAINING]) != training.rounds + training.spare:
+    summed = [
+        event for group in found.allowed.values() for event in group[:1] if isinstance(event, DistributedGaussian)
+    ]
+    if any(event.shares != privacy.threshold - privacy.colluders for event in summed):
+        wrong.append("the noise of another number of honest partners is counted on than the plan promises")
+    if len(found.allowed[TRAINING]) != trainings(found.plan) + training.spare:
         wrong.append("the consent allows another number of updates than the plan needs")
     if len(found.allowed[HOLDOUT]) != len(found.plan.metrics.rounds) + training.spare:
         wrong.append("the consent allows another number of histograms than the plan needs")
@@ -173,13 +182,23 @@ def _profile(events: tuple[Event, ...]) -> Profile:
 @functools.lru_cache(maxsize=1024)
 def _several(groups: tuple[tuple[Event, ...], tuple[Event, ...]], delta: float, partners: int) -> float:
     training, holdout = groups
-    mixtures = [training * trained + holdout * (partners - trained) for trained in range(partners + 1)]
+    mixtures = [_at(training, trained) + _at(holdout, partners - trained) for trained in range(partners + 1)]
     worst = 0.0
     for most, mixture in sorted(((_most(mixture, delta), mixture) for mixture in mixtures), key=lambda one: -one[0]):
         if most <= worst:
             break  # no further mixture can be worse: its epsilon is at most this
         worst = max(worst, epsilon(mixture, delta))
     return worst
+
+
+def _at(events: tuple[Event, ...], partners: int) -> tuple[Event, ...]:
+    """Return what a person pays who is in one group at so many partners: the noise of a secure sum is shared."""
+    if not partners:
+        return ()
+    # The steps of secure sums at once: a study may have very many of them.
+    steps = Counter(event for event in events if isinstance(event, DistributedGaussian))
+    summed = (copies_of(dataclasses.replace(e, steps=e.steps * n * partners), partners) for e, n in steps.items())
+    return (*summed, *tuple(event for event in events if event not in steps) * partners)
 
 
 def _most(events: tuple[Event, ...], delta: float) -> float:

@@ -3,21 +3,27 @@
 import datetime
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Charge, Entry
 from coterie.privacy.compliance import breaches, misplaced
-from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian, event_from_dict
-from coterie.privacy.plan import Plan
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, event_from_dict
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
+from coterie.privacy.review.divergence import direct_curve
+from coterie.privacy.review.openings import Sums
+from coterie.privacy.schedule import EVALUATE, TRAIN, round_of, trainings
 
-__all__ = ["Consented", "charge_faults", "consent_faults", "release_name"]
+__all__ = ["Consented", "charge_faults", "consent_faults", "curve_faults", "release_name"]
 
-_ROUND = re.compile(r"[1-9][0-9]{0,5}")
-_GROUPS = {"train": TRAINING, "evaluate": HOLDOUT}
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_GROUPS = {TRAIN: TRAINING, EVALUATE: HOLDOUT}
 
 
 @dataclass
@@ -34,6 +40,8 @@ class Consented:
         keys: (step, attempt) of every charge.
         ends: How many charges were settled and lost.
         settled: (step, attempt, `release_name` of the release) of settled charges.
+        paid: (step, attempt) of settled charges.
+        sums: Its secure sums; none under another trust.
         sound: Whether plan and policy permit all that was consented to.
     """
 
@@ -46,6 +54,8 @@ class Consented:
     keys: set[tuple[str, int]] = field(default_factory=set)
     ends: Counter[str] = field(default_factory=Counter)
     settled: set[tuple[str, int, bytes]] = field(default_factory=set)
+    paid: set[tuple[str, int]] = field(default_factory=set)
+    sums: Sums = field(default_factory=Sums)
     sound: bool = True
 
 
@@ -68,7 +78,7 @@ def consent_faults(entry: Entry, plan: Plan, policy: Policy, *, partner: tuple[s
     """
     body, contract, cohort = entry.body, plan.contract, plan.cohort
     day = datetime.date.fromisoformat(entry.at[:10])
-    reasons = [*misplaced(plan, *partner, day), *breaches(plan, policy)]
+    reasons = [*misplaced(plan, *partner, day), *breaches(plan, policy, partner[0])]
     faults = [f"the policy did not permit the plan ({reason.code})" for reason in reasons]
     told = (body["name"], body["purpose"], body["customer"], body["contract"], body["expires"])
     if told != (plan.name, plan.purpose, contract.customer, contract.digest(), plan.expires.isoformat()):
@@ -78,15 +88,40 @@ def consent_faults(entry: Entry, plan: Plan, policy: Policy, *, partner: tuple[s
     division = digest(asdict(policy.segments)) if policy.segments and cohort.segments else None
     if body.get("division") != division:
         faults.append("divides customers otherwise than the policy does")
-    update, histogram, training = event_from_dict(body["update"]), event_from_dict(body["histogram"]), plan.training
-    if not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
+    return [*faults, *_mechanism_faults(body, plan)]
+
+
+def _mechanism_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Return how the declared mechanisms differ from the plan's, but for their noise, which needs an accountant."""
+    update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
+    training, privacy, faults = plan.training, plan.privacy, []
+    if privacy.trust == SECURE:
+        if not isinstance(update, DistributedGaussian) or not isinstance(histogram, DistributedGaussian):
+            faults.append("declares other mechanisms than the plan has")
+        else:
+            rates = (update.sample_rate, update.steps, histogram.sample_rate, histogram.steps)
+            if rates != (training.sample_rate, 1, 1.0, 1):
+                faults.append("declares another sample rate or other steps than the plan has")
+            if {update.shares, histogram.shares} != {privacy.threshold - privacy.colluders}:
+                faults.append("counts on the noise of other than the plan's threshold less its colluders")
+    elif not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
         faults.append("declares other mechanisms than the plan has")
     elif (update.sample_rate, update.steps, histogram.count) != (training.sample_rate, training.local_steps, 1):
         faults.append("declares another sample rate or other steps than the plan has")
-    if int(body["updates"]) != training.rounds + training.spare:
+    if int(body["updates"]) != trainings(plan) + training.spare:
         faults.append("declares another number of updates than the plan has rounds and spare attempts")
     if int(body["histograms"]) != len(plan.metrics.rounds) + training.spare:
         faults.append("declares another number of histograms than the plan has measured rounds and spare attempts")
+    return faults
+
+
+def curve_faults(study: Consented) -> list[str]:
+    """Return which of the curves that a consent tells are not its events'."""
+    faults = []
+    for group, curve in ((TRAINING, "update_curve"), (HOLDOUT, "histogram_curve")):
+        told, own = study.body.get(curve), direct_curve([study.events[group][0]])
+        if told is not None and not (len(told) == len(own) and np.allclose(told, own, rtol=1e-6, atol=1e-12)):
+            faults.append(f"holds another Rényi curve for group {group} than its event")
     return faults
 
 
@@ -100,7 +135,7 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
     """
     kind, _, number = charge.step.partition("/")
     group, plan = _GROUPS.get(kind), study.plan
-    if group != charge.group or _ROUND.fullmatch(number) is None or charge.attempt < 1:
+    if group != charge.group or _NUMBER.fullmatch(number) is None or charge.attempt < 1:
         return ["charges another group than its step touches"]
     event, most = study.events[group]
     faults = []
@@ -114,8 +149,6 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
         faults.append("charges more often than was consented to")
     if at[:10] > study.body["expires"]:
         faults.append("charges after the plan had expired")
-    if plan is not None:
-        rounds = range(1, plan.training.rounds + 1) if group == TRAINING else plan.metrics.rounds
-        if int(number) not in rounds or charge.attempt > 1 + plan.training.spare:
-            faults.append("charges a round or an attempt that the plan does not have")
+    if plan is not None and (round_of(plan, charge.step) is None or charge.attempt > 1 + plan.training.spare):
+        faults.append("charges a round or an attempt that the plan does not have")
     return faults

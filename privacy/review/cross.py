@@ -6,7 +6,9 @@ names the releases of all of them: what one bundle lacks, another one shows.
 
 from collections.abc import Mapping, Sequence
 
+from coterie.privacy.events import Event, copies_of
 from coterie.privacy.renyi import ORDERS, conversion
+from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.findings import ASKS
 from coterie.privacy.review.verdict import Check, Finding, Verdict
 
@@ -40,20 +42,30 @@ def for_life(verdicts: Sequence[Verdict], delta: float) -> tuple[tuple[int, floa
         order; the best order counts.
 
     Guarantees:
-        Sums of Rényi divergences compose (Mironov 2017, proposition 1); conversion as in `renyi.py`. The order is
-        chosen after the fact, so this is a reading for studies that were not chosen by one another's results. What is
-        promised whatever happens are the budgets in each partner's policy.
+        Sums of Rényi divergences compose (Mironov 2017, proposition 1); conversion as in `renyi.py`. A secure sum's
+        noise is there once, however many of the k partners put a contribution into it: each of the k ledgers is charged
+        with a k-th of the variance (`events.copies_of`). The order is chosen after the fact, so this is a reading for
+        studies that were not chosen by one another's results. What is promised whatever happens are the budgets in
+        each partner's policy.
     """
-    worst = [
-        [max((curve[index] for curve in verdict.life.values()), default=0.0) for verdict in verdicts]
-        for index in range(len(ORDERS))
-    ]
     found = []
     for k in range(1, len(verdicts) + 1):
-        sums = [sum(sorted(at, reverse=True)[:k]) for at in worst]
+        spent = [_worst(verdict, k) for verdict in verdicts]
+        sums = [sum(sorted(at, reverse=True)[:k]) for at in zip(*spent, strict=True)]
         bounds = [total + conversion(order, delta) for order, total in zip(ORDERS, sums, strict=True)]
         found.append((k, max(0.0, min(bounds)) if any(sums) else 0.0))
     return tuple(found)
+
+
+def _worst(verdict: Verdict, partners: int) -> tuple[float, ...]:
+    """Return what a partner's worst customer has spent who is a customer of so many, order by order."""
+    curves = [_curve(events, partners) for kinds in verdict.paid.values() for events in kinds]
+    return tuple(max(at) for at in zip(direct_curve([]), *curves, strict=True))
+
+
+def _curve(events: Sequence[tuple[Event, int]], partners: int) -> tuple[float, ...]:
+    each = [(direct_curve([copies_of(event, partners)]), count) for event, count in events]
+    return tuple(sum(count * one[index] for one, count in each) for index in range(len(ORDERS)))
 
 
 def _twice(verdicts: Sequence[Verdict]) -> list[Finding]:

@@ -185,6 +185,8 @@ def _studies(before: Mapping[str, Study], after: Mapping[str, Study]) -> list[st
             found.append(f"study {quoted(study.name)} is not in the new ledger")
         elif _charges(after[plan]) < _charges(study):
             found.append(f"study {quoted(study.name)} has fewer charges than before")
+        elif _opened(after[plan]) < _opened(study):
+            found.append(f"study {quoted(study.name)} has fewer opened sums than before")
         elif (after[plan].entry, after[plan].at) != (study.entry, study.at):
             found.append(f"consent to study {quoted(study.name)} is at another place than before")
     return found
@@ -207,6 +209,10 @@ def _charges(study: Study) -> int:
     return sum(group.charges for group in study.groups)
 
 
+def _opened(study: Study) -> int:
+    return study.openings.revealed if study.openings is not None else 0
+
+
 def _charged(before: Mapping[str, Study], after: Mapping[str, Study]) -> list[Change]:
     return [
         Change(plain(study.name), _spent(before[plan]), _spent(study))
@@ -221,7 +227,8 @@ def _spent(study: Study) -> str:
     for group in study.groups:
         epsilon = f", epsilon {group.recomputed.first:.3g}" if group.recomputed is not None else ""
         told.append(f"{group.group} {group.charges} of {group.declared} charges{epsilon}")
-    return "; ".join([*told, f"{study.lost} lost, {study.unsettled} open"])
+    sums = [f"{study.openings.revealed} secure sums opened"] if study.openings is not None else []
+    return "; ".join([*told, f"{study.lost} lost, {study.unsettled} open", *sums])
 
 
 def _budgets(old: Verdict, new: Verdict) -> tuple[Movement, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
 from coterie.privacy.renyi import ORDERS, total
 
 __all__ = ["direct_curve", "rho"]
@@ -32,7 +32,8 @@ def direct_curve(events: Iterable[Event]) -> tuple[float, ...]:
     Guarantees:
         PoissonGaussian: the divergence of add/remove neighbours is at most the module's formula (Mironov,
         Talwar, Zhang 2019, theorems 4 and 5 with section 3.3). DiscreteGaussian: at most alpha / (2 s^2) a
-        vector (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, theorem 4). Divergences of composed events add.
+        vector (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, theorem 4). DistributedGaussian: at most that of
+        its `gaussian`, by data processing (theorem and proof there). Divergences of composed events add.
     """
     return total([_one(event) for event in events])
 
@@ -56,7 +57,7 @@ def rho(events: Iterable[Event]) -> float | None:
     """
     summed = 0.0
     for event in events:
-        if isinstance(event, PoissonGaussian) and event.sample_rate < 1:
+        if isinstance(event, PoissonGaussian | DistributedGaussian) and event.sample_rate < 1:
             return None
         summed += _one(event)[0] / ORDERS[0]
     return summed
@@ -64,6 +65,8 @@ def rho(events: Iterable[Event]) -> float | None:
 
 @functools.lru_cache(maxsize=256)
 def _one(event: Event) -> tuple[float, ...]:
+    if isinstance(event, DistributedGaussian):
+        return _one(event.gaussian)
     if isinstance(event, PoissonGaussian):
         if event.sample_rate == 1:
             return tuple(event.steps * order / (2 * event.noise_multiplier**2) for order in ORDERS)

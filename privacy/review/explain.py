@@ -15,17 +15,27 @@ from coterie.privacy.review.composition import (
     by_partners,
     composition,
     matches_plan,
+    plan_of,
     replaced,
     worst_profile,
 )
 from coterie.privacy.review.profile import words
+from coterie.privacy.review.trust import LOCAL, secure_words
 from coterie.privacy.review.verdict import Budget, Study, Verdict
 from coterie.privacy.review.verify import CANNOT_PROVE
-from coterie.privacy.statement import NOT_COVERED
+from coterie.privacy.statement import not_covered
 
 __all__ = ["Section", "explain", "quoted"]
 
 _MOST = 20  # studies, refusals or models that are told one by one
+
+_ALONE = (
+    "What is hidden is whether that customer was in the data at all, from everybody who sees everything that left "
+    "the partner: the coordinator, all other partners, and whoever gets the models, even if they work together "
+    "and know every other customer's data.",
+    "Nobody outside the partner needs to be trusted for this: the partner adds all its noise itself, before "
+    "anything leaves. The partner and its own administrators see their customers' data, as before.",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def explain(verdict: Verdict) -> tuple[Section, ...]:
         ("Models that were received", _models(verdict)),
         ("What was refused", _refusals(verdict)),
         ("What is assumed", _assumed(verdict)),
-        ("What is not covered", NOT_COVERED),
+        ("What is not covered", _uncovered(verdict)),
         ("What no file can prove", CANNOT_PROVE),
     ]
     return tuple(Section(plain(title), tuple(plain(text) for text in texts)) for title, texts in parts)
@@ -114,16 +124,27 @@ def _purposes(verdict: Verdict) -> list[str]:
 def _adversary(verdict: Verdict) -> list[str]:
     if not verdict.studies:
         return ["No study was consented to, so nothing about a customer was paid for."]
-    others = [study for study in verdict.studies if study.trust != "local"]
-    lines = [
-        "The unit of protection is one customer of one partner: all rows of that customer at this partner, together.",
-        "What is hidden is whether that customer was in the data at all, from everybody who sees everything that left "
-        "the partner: the coordinator, all other partners, and whoever gets the models, even if they work together "
-        "and know every other customer's data.",
-        "Nobody outside the partner needs to be trusted for this: the partner adds all its noise itself, before "
-        "anything leaves. The partner and its own administrators see their customers' data, as before.",
-    ]
-    return lines if not others else [lines[0], "For some studies it could not be told against whom protection holds."]
+    unit = "The unit of protection is one customer of one partner: all rows of that customer at this partner, together."
+    local = any(study.trust == LOCAL for study in verdict.studies)
+    summed = [(study, plan) for study in verdict.studies if study.openings and (plan := plan_of(verdict, study))]
+    told = sum(study.trust == LOCAL for study in verdict.studies) + len(summed)
+    lines = [unit]
+    if local and summed:
+        lines.append("For studies without secure aggregation the next two paragraphs hold.")
+    if local:
+        lines += _ALONE
+    for study, plan in summed[:_MOST]:
+        lines.append(f"Study {quoted(study.name)}:")
+        lines += secure_words(plan, study.openings) if study.openings else ()
+    lines += _rest(len(summed))
+    if told < len(verdict.studies):
+        lines.append("For some studies it could not be told against whom protection holds.")
+    return lines
+
+
+def _uncovered(verdict: Verdict) -> list[str]:
+    texts = (text for study in verdict.studies for text in not_covered(study.trust))
+    return list(dict.fromkeys(texts)) or list(not_covered(LOCAL))
 
 
 def _spent(study: Study, found: Composition | None, *, failed: bool) -> list[str]:
@@ -215,11 +236,18 @@ def _rest(count: int) -> list[str]:
 
 
 def _assumed(verdict: Verdict) -> list[str]:
+    sums = any(study.openings is not None for study in verdict.studies)
+    floats = not sums or any(study.openings is None for study in verdict.studies)
     return [
         f"That the partner ran {quoted(verdict.software)} unchanged; this is its own word.",
         "That one customer has one identifier, and that rows, sizes and sensitivities were declared truly.",
         "That the noise was kept secret. It is drawn from a generator whose key the operating system makes.",
-        "That numbers in model updates behave like exact ones; counts in histograms do so exactly.",
+        *(
+            ["That numbers in model updates behave like exact ones; counts in histograms do so exactly."]
+            if floats
+            else []
+        ),
+        *(["That other partners added their noise and kept their keys, as their own bundles tell."] if sums else []),
         "That the partner did not change a budget because of what earlier results showed.",
     ]
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from coterie.privacy.accountant import ADD_REMOVE, REPLACE_ONE
 from coterie.privacy.calibration import HOLDOUT
+from coterie.privacy.events import DistributedGaussian
 from coterie.privacy.plain import plain
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.renyi import ORDERS, Filter
 from coterie.privacy.review.composition import (
     Composition,
@@ -26,9 +27,10 @@ from coterie.privacy.review.composition import (
 )
 from coterie.privacy.review.divergence import rho
 from coterie.privacy.review.profile import words
+from coterie.privacy.review.trust import declared, opened, surplus
 from coterie.privacy.review.verdict import Study, Verdict
 from coterie.privacy.review.verify import CANNOT_PROVE
-from coterie.privacy.statement import NOT_COVERED
+from coterie.privacy.statement import not_covered
 
 __all__ = ["BASES", "DECLARED", "RECOMPUTED", "TOPICS", "VERIFIED", "Fact", "facts"]
 
@@ -68,42 +70,6 @@ _FIGURES = (
     *("neighbouring relation", "guarantee", _ZCDP, "privacy profile", "composition inside the study", "sampling"),
     "several partners",
 )
-_HOLDS = "everything still holds: each partner adds all its own noise before anything leaves"
-_LOCAL = (("if the coordinator is dishonest", _HOLDS), ("if other partners are dishonest, however many", _HOLDS))
-
-_DECLARED: tuple[tuple[str, str, str], ...] = (
-    ("unit", "how it is enforced", "by the partner's software: all rows with one identifier are one customer"),
-    ("contribution bound", "updates", "a customer's gradient is summed over its rows, then clipped, at every step"),
-    ("contribution bound", "histograms", "a held-out customer is counted once, by one row drawn at random"),
-    (
-        *("composition inside the study", "groups compose in parallel"),
-        "a customer is in one of the two groups for life, by a keyed hash, and pays for that one alone",
-    ),
-    (
-        *("composition across studies", "method"),
-        "a Rényi filter at one order, fixed by the budget: each study may be chosen after seeing all earlier results "
-        "(Feldman and Zrnic 2021). Not covered: a budget that is edited after results were seen",
-    ),
-    (
-        *("sampling", "assumption and code path"),
-        "Poisson: each step takes each training customer independently. The partner's software draws the sample from "
-        "the stream that draws the noise and tells nobody; an empty sample takes a step of noise",
-    ),
-    ("trust", "if this partner is dishonest", "nothing here protects its customers from it"),
-    ("trust", "who sees what", "coordinator and partners see every round; epsilon covers all rounds together"),
-    (
-        "several partners",
-        "assumed",
-        "that the other partners charge what this plan allows; more than 20 are not reckoned",
-    ),
-    ("randomness", "generator", "AES-256 in counter mode, under a fresh key of the operating system a mechanism"),
-    ("floating point", "updates", "float64 noise, rounded once to float32: not exactly Gaussian, and not accounted"),
-    ("floating point", "histograms", "exact discrete Gaussian noise on whole numbers: no such gap"),
-    ("public inputs", "normaliser", "sampling rate times the declared size, never a count of rows"),
-    ("retention", "the ledger", "keeps events, digests, times and rules for ever; no row, identifier or count of rows"),
-    ("retention", "rows and released models", "not in a ledger: ask the partner and the coordinator"),
-)
-"""What the software is built to do; its version is a word in the bundle."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +133,8 @@ def facts(verdict: Verdict, study: Study) -> tuple[Fact, ...]:
         *(_figures(case, found) if found is not None and not found.void else _nothing(case)),
         *_budgets(case),
         *_public(case),
-        *(Fact(topic, name, text, DECLARED) for topic, name, text in _DECLARED),
-        *(Fact("not covered", f"{n}", text, DECLARED) for n, text in enumerate(NOT_COVERED, start=1)),
+        *(Fact(topic, name, text, DECLARED) for topic, name, text in declared(study.trust)),
+        *(Fact("not covered", f"{n}", text, DECLARED) for n, text in enumerate(not_covered(study.trust), start=1)),
         *(Fact("cannot be proved", f"{n}", text, DECLARED) for n, text in enumerate(CANNOT_PROVE, start=1)),
     ]
     ordered = sorted(rows, key=lambda fact: TOPICS.index(fact.topic))
@@ -181,6 +147,7 @@ def _planned(case: _Case) -> list[Fact]:
     if plan is None:
         return [Fact(topic, "from the plan", _NO_PLAN, DECLARED) for topic in _PLANNED]
     contract, privacy, training = plan.contract, plan.privacy, plan.training
+    each = "a round, each one secure sum" if privacy.trust == SECURE else "an update"
     many = "an error" if contract.too_many_rows == "error" else "cut to a random sample"
     told = [
         ("unit", "whose presence is hidden", privacy.unit),
@@ -188,12 +155,26 @@ def _planned(case: _Case) -> list[Fact]:
         ("contribution bound", "most rows of a customer", f"{contract.rows_per_customer}; more are {many}"),
         ("contribution bound", "clip: greatest length of a customer's gradient", f"{training.clip:g}, all its rows"),
         ("guarantee", "what the plan may spend on a customer", f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}"),
-        ("sampling", "rate", f"{training.sample_rate:g}, a public constant; {training.local_steps} steps an update"),
+        ("sampling", "rate", f"{training.sample_rate:g}, a public constant; {training.local_steps} steps {each}"),
         ("trust", "model", privacy.trust),
-        ("trust", "no part in it, where it is local", f"threshold {privacy.threshold}, colluders {privacy.colluders}"),
+        *_trust(plan),
         ("retention", "last day on which the partner may work for the plan", study.expires),
     ]
     return [case.planned(*one) for one in told]
+
+
+def _trust(plan: Plan) -> list[tuple[str, str, str]]:
+    """What the plan says of who is trusted."""
+    count, least, colluders = len(plan.partners), plan.privacy.threshold, plan.privacy.colluders
+    if plan.privacy.trust != SECURE:
+        return [("trust", "no part in it, where it is local", f"threshold {least}, colluders {colluders}")]
+    told = [
+        ("least partners over whom a sum is opened", f"{least} of {count}"),
+        ("partners who may help the coordinator, at most", f"{colluders}"),
+        ("who must add their noise and keep their keys", f"{least - colluders} honest partners of those in a sum"),
+        ("surplus noise when all are honest", f"{surplus(plan):.3g} times what is charged for; never credited"),
+    ]
+    return [("trust", name, value) for name, value in told]
 
 
 def _charges(case: _Case) -> list[Fact]:
@@ -206,6 +187,13 @@ def _charges(case: _Case) -> list[Fact]:
         events = "; ".join(f"{count} times {text}" for text, count in group.events) or "nothing"
         told = f"{group.charges} of {group.declared} that are allowed: {events}"
         rows.append(case.checked("guarantee", f"charges, group {group.group}", told, "charges"))
+        event = group.allowed
+        if isinstance(event, DistributedGaussian):
+            units = f"{event.sensitivity}, beside noise of scale {event.share} from each partner"
+            named = f"greatest length in units, group {group.group}"
+            rows.append(case.checked("contribution bound", named, units, "consents", "accountants"))
+    if case.study.openings is not None:
+        rows.append(case.checked("trust", "secure sums", opened(case.study.openings), "openings"))
     histograms = sum(group.charges for group in case.study.groups if group.group == HOLDOUT)
     rows.append(
         case.checked("metrics", "charged", f"{histograms} histograms, which every metric comes from", "charges")
@@ -295,6 +283,4 @@ def _public(case: _Case) -> list[Fact]:
             f"{plan.tuning.configurations} tried on: {plan.tuning.data}; not covered",
         ),
     ]
-    if plan.privacy.trust == "local":
-        rows += [("trust", name, value) for name, value in _LOCAL]
     return [Fact(*row, DECLARED) for row in rows]

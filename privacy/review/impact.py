@@ -12,6 +12,7 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.release import CODES
 from coterie.privacy.review.composition import by_partners, composition, plan_of
 from coterie.privacy.review.explain import Section, explain
+from coterie.privacy.review.trust import secure_words, trusted
 from coterie.privacy.review.verdict import Study, Verdict
 
 __all__ = ["impact_draft", "markdown"]
@@ -133,7 +134,9 @@ def _study(study: Study, plan: Plan | None) -> str:
             f"special categories, as the plan declares them: {', '.join(special) or 'none'}",
             f"training customers, as partners declared them: {', '.join(sizes)}",
             f"means: a {plan.model.family} model, {plan.training.rounds} rounds",
+            f"who is trusted: {markdown(trusted(study.trust))}",
         ]
+        rows += [markdown(text) for text in secure_words(plan, study.openings)] if study.openings is not None else []
     return f"### Study: {markdown(study.name)}\n\n{_list(rows)}"
 
 
@@ -193,9 +196,10 @@ def _measures(verdict: Verdict) -> str:
     ]
     return "\n\n".join(
         [
-            "Noise is added at the partner before anything leaves; each release is paid for first, in an append-only "
-            "ledger; the partner's own rules are above every request. They are measures of the software that the "
-            f"bundle names ({markdown(verdict.software)}); that it ran unchanged is the partner's word.",
+            "Noise, or with secure aggregation a share of it, is added at the partner before anything leaves; each "
+            "release is paid for first, in an append-only ledger; the partner's own rules are above every request. "
+            f"They are measures of the software that the bundle names ({markdown(verdict.software)}); that it ran "
+            "unchanged is the partner's word.",
             "What a review of the ledger confirms:",
             "\n".join(["| question | answer |", "|---|---|", *checks]),
             "Budgets in force:",

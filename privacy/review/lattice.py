@@ -9,7 +9,8 @@ given by its pair (DESIGN section 9, in units of the clip):
 The first two dominate every pair of neighbours (Zhu, Dong, Wang 2022, arXiv 2106.08567, theorem 11). The third
 is the pair that `dp-accounting` uses (`AdditiveNoisePrivacyLoss`, adjacency REPLACE); that it dominates is taken
 from there and not proved here, so agreement on it is agreement on the arithmetic. A replaced customer leaves one
-noisy count and enters another: two independent losses of the fourth kind.
+noisy count and enters another: two independent losses of the fourth kind. A secure sum is no kind of its own here: it
+is reckoned as the Gaussian that costs at least as much (`events.copies_of`), before it comes to a lattice.
 
 Losses of Gaussians are monotone in x, so a cell's mass is a difference of normal distribution functions.
 """

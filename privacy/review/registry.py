@@ -13,8 +13,9 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.review.composition import by_partners, composition, matches_plan, plan_of, replaced
 from coterie.privacy.review.divergence import rho
 from coterie.privacy.review.facts import facts
+from coterie.privacy.review.trust import trusted
 from coterie.privacy.review.verdict import GroupSpent, Study, Verdict
-from coterie.privacy.statement import NOT_COVERED
+from coterie.privacy.statement import not_covered
 
 __all__ = ["FORMAT", "registry_record"]
 
@@ -26,6 +27,11 @@ _MISSING = (
     "deployment.model.data_source_type",
     "deployment.implementation.justification",
 )
+
+_MADE_OF = {
+    False: "Updates are averaged into a model; metrics are computed from noisy histograms.",
+    True: "Opened sums become the steps of a model; metrics are computed from sums of noisy histograms.",
+}
 
 
 def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
@@ -52,19 +58,19 @@ def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
             "dp_flavor": {
                 "name": "Approximate DP",
                 "data_domain": f"Customers of {plain(verdict.partner)}:\n{said('unit', 'contribution bound')}",
-                "unprotected_quantities": "\n".join(f"- {one}" for one in NOT_COVERED),
+                "unprotected_quantities": "\n".join(f"- {one}" for one in not_covered(study.trust)),
             },
             "privacy_loss": _loss(verdict, study, said("neighbouring relation", "privacy profile", "several partners")),
             "model": {
                 "model_name": "Federated",
-                "model_name_description": "Every partner adds all its own noise; nobody else is trusted.",
+                "model_name_description": trusted(study.trust),
                 "actors": said("trust"),
                 "release_type": "Many releases",
                 "release_type_description": said("composition across studies", "retention"),
                 "access_type": "Non-interactive",
             },
             "accounting": {
-                "post_processing": "Updates are averaged into a model; metrics are computed from noisy histograms.",
+                "post_processing": _MADE_OF[study.openings is not None],
                 "composition": said("composition inside the study", "composition across studies"),
             },
             "implementation": {

@@ -7,20 +7,19 @@ so that one broken rule does not hide the next.
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Charge, Entry, charge_of, year_of
 from coterie.privacy.compliance import breaches
 from coterie.privacy.entries import SHAPES, check_entry, is_time
-from coterie.privacy.errors import CoterieError, Fault, FileFault, LedgerFault, PlanFault
+from coterie.privacy.errors import Fault, FileFault, LedgerFault, PlanFault
 from coterie.privacy.events import event_from_dict
 from coterie.privacy.policy import Policy
-from coterie.privacy.record import StudyRecord, read_record
-from coterie.privacy.review.consents import Consented, charge_faults, consent_faults, release_name
-from coterie.privacy.review.divergence import direct_curve
+from coterie.privacy.record import StudyRecord
+from coterie.privacy.review.consents import Consented, charge_faults, consent_faults, curve_faults, release_name
 from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.openings import sum_faults
+from coterie.privacy.review.receipts import received
 from coterie.privacy.review.spent import TOLERANCE, Spent, moves_order
 from coterie.privacy.review.verdict import Model, Point, Refusal, Rules
 from coterie.privacy.schema import parse
@@ -74,6 +73,8 @@ class Replay:
             "settle": lambda entry: self._end(entry, "settled"),
             "lost": lambda entry: self._end(entry, "lost"),
             "model": self._model,
+            "keys": self._sum,
+            "opening": self._sum,
         }
 
     @property
@@ -169,12 +170,8 @@ class Replay:
             HOLDOUT: (event_from_dict(body["histogram"]), int(body["histograms"])),
         }
         study = Consented(entry.seq, entry.at, body, None, events)
-        for group, curve in ((TRAINING, "update_curve"), (HOLDOUT, "histogram_curve")):
-            told, own = body.get(curve), direct_curve([events[group][0]])
-            if told is not None and not (len(told) == len(own) and np.allclose(told, own, rtol=1e-6, atol=1e-12)):
-                self.findings.fail(
-                    "accountants", entry.seq, f"holds another Rényi curve for group {group} than its event"
-                )
+        for says in curve_faults(study):
+            self.findings.fail("accountants", entry.seq, says)
         known = self.studies.get(body["plan"])
         if known is not None and known.events != events:
             self.findings.fail("consents", entry.seq, "changes what a study may charge that was consented to before")
@@ -249,7 +246,7 @@ class Replay:
         if study.plan is None or policy is None or (charge.plan, self._in_force) in self._held:
             return
         self._held.add((charge.plan, self._in_force))
-        for reason in breaches(study.plan, policy):
+        for reason in breaches(study.plan, policy, self.name):
             says = f"charges for a plan that the policy in force does not permit any more ({reason.code})"
             self.findings.fail("charges", entry.seq, says)
 
@@ -262,7 +259,16 @@ class Replay:
         if study is not None:
             study.ends[how] += 1
             if how == "settled":
+                study.paid.add((charge.step, charge.attempt))
                 study.settled.add((charge.step, charge.attempt, release_name(entry.body["release"])))
+
+    def _sum(self, entry: Entry) -> None:
+        study = self.studies.get(entry.body["plan"])
+        if study is None:
+            self.findings.fail("openings", entry.seq, "is about a secure sum of a study without consent")
+            return
+        for says in sum_faults(entry, study.plan, study.sums, name=self.name, paid=study.paid):
+            self.findings.fail("openings", entry.seq, says)
 
     def _model(self, entry: Entry) -> None:
         body = entry.body
@@ -274,16 +280,11 @@ class Replay:
         if data is None or policy is None:
             self.findings.open("receipts", entry.seq, "the record of its study is not in the bundle")
             return
-        try:
-            record = read_record(data, coordinator=policy.coordinator)
-        except CoterieError as error:
-            self.findings.fail("receipts", entry.seq, f"the study's record {error.faults[0].rule}")
+        record, faults = received(body, data, policy.coordinator, name=self.name, study=study)
+        for says in faults:
+            self.findings.fail("receipts", entry.seq, says)
+        if record is None:
             return
-        if (record.digest(), record.model, record.plan) != (body["record"], body["model"], body["plan"]):
-            self.findings.fail("receipts", entry.seq, "names another record or model than the bundle holds")
-        mine = {(r.step, r.attempt, release_name(r.release)) for r in record.receipts if r.partner == self.name}
-        if not mine <= study.settled:
-            self.findings.fail("receipts", entry.seq, "the coordinator received a release that no charge paid for")
         self.records[body["plan"]] = record
         metrics = tuple(sorted(record.metrics.items()))
         self.models.append(Model(entry.seq, entry.at, body["plan"], body["model"], metrics))

@@ -6,6 +6,7 @@ which does not use the library that the partner's software uses.
 
 import functools
 import sys
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,10 +18,13 @@ from coterie.privacy.policy import Policy, all_limits, limits
 from coterie.privacy.renyi import Filter
 from coterie.privacy.review.divergence import direct_curve
 
-__all__ = ["Spent", "gate", "moves_order", "runs_left"]
+__all__ = ["Charged", "Spent", "gate", "moves_order", "runs_left"]
 
 TOLERANCE = 1e-9  # of a capacity: two ways to sum the same numbers differ in the last digits
 _EVERYBODY = ""
+
+Charged = tuple[tuple[tuple[Event, int], ...], ...]
+"""For every kind of customer that there is, what it was charged: events, each with how many times."""
 
 
 @functools.cache
@@ -45,6 +49,7 @@ class Spent:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+        self._events: dict[str, dict[str, Counter[Event]]] = {}
         self._limits: dict[tuple[str, int], tuple[Limit, ...]] = {}
         self._policy: Policy | None = None
 
@@ -69,6 +74,9 @@ class Spent:
             Each budget that the charge counts in with its share afterwards; above 1 where it is exceeded.
         """
         asked = _asked(charge.event)
+        counted = self._events.setdefault(charge.group, {})
+        for segment in charge.segments or (_EVERYBODY,):
+            counted.setdefault(segment, Counter())[charge.event] += 1
         for span in spans_of(charge.purpose, at):
             sums = self._sums.setdefault((charge.group, span), {})
             for segment in charge.segments or (_EVERYBODY,):
@@ -108,6 +116,13 @@ class Spent:
     def for_life(self, group: str) -> tuple[float, ...]:
         """Return the curve of what the worst customer of a group has spent over all studies."""
         return tuple(float(value) for value in self.at(Limit(Filter(1.0, 0.5)), group))
+
+    def events(self, group: str) -> Charged:
+        """Return what a group was charged over all studies, for the customers of each segment that paid."""
+        counted = self._events.get(group, {})
+        everybody = counted.get(_EVERYBODY, Counter())
+        own = [events + everybody for segment, events in counted.items() if segment] or [everybody]
+        return tuple(tuple(events.items()) for events in own)
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that anything was charged to, sorted."""

@@ -11,9 +11,9 @@ from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.canonical import canonical
 from coterie.privacy.charges import Limit, year_of
 from coterie.privacy.errors import PlanFault
-from coterie.privacy.events import DiscreteGaussian, Event, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
 from coterie.privacy.modelcard import model_card
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.review.accountants import Recomputed, recomputed
 from coterie.privacy.review.consents import Consented
 from coterie.privacy.review.findings import Findings
@@ -120,6 +120,7 @@ def _study(name: str, study: Consented, unsettled: int, findings: Findings | Non
         lost=study.ends["lost"],
         unsettled=unsettled,
         segments=tuple(body.get("segments", ())),
+        openings=study.sums.summary() if plan is not None and plan.privacy.trust == SECURE else None,
     )
 
 
@@ -147,13 +148,21 @@ def _calibrated(plan: Plan, event: Event, where: tuple[int, str], findings: Find
     except PlanFault:
         findings.fail("accountants", entry, "no noise keeps the plan's epsilon")
         return
+    if _units(event) != _units(expected):
+        says = f"declares another sensitivity or number of honest partners for group {group} than the plan leads to"
+        findings.fail("accountants", entry, says)
     declared, own = (_noise(one) for one in (event, expected))
     if abs(declared - own) > _GRAIN:
         findings.fail("accountants", entry, f"declares other noise for group {group} than the plan leads to")
 
 
+def _units(event: Event) -> tuple[int, int] | None:
+    """Return what of a secure sum's event all partners must have in common, to the last unit."""
+    return (event.shares, event.sensitivity) if isinstance(event, DistributedGaussian) else None
+
+
 def _noise(event: Event) -> float:
-    if isinstance(event, PoissonGaussian):
+    if isinstance(event, PoissonGaussian | DistributedGaussian):
         return event.noise_multiplier
     return event.sigma if isinstance(event, DiscreteGaussian) else 0.0
 

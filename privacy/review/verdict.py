@@ -6,6 +6,7 @@ from typing import Any
 
 from coterie.privacy.events import Event
 from coterie.privacy.review.accountants import Recomputed
+from coterie.privacy.review.openings import Openings
 
 __all__ = ["Budget", "Check", "Finding", "GroupSpent", "Model", "Point", "Refusal", "Rules", "Study", "Verdict"]
 
@@ -90,6 +91,7 @@ class Study:
         lost: Charges that a crash left without one.
         unsettled: Charges that are open at the end of the ledger; they count in full.
         segments: Customer segments that it touches; empty for all.
+        openings: What became of its secure sums; None where its plan has none, or is not known.
     """
 
     plan: str
@@ -108,6 +110,7 @@ class Study:
     lost: int
     unsettled: int
     segments: tuple[str, ...] = ()
+    openings: Openings | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ class Verdict:
         received: What the records say was received: names of releases by plan and partner.
         released: What this ledger says was released: names of releases by plan.
         life: Rényi curve of all that the worst customer of each group has spent for life, by group.
+        paid: What that is made of, by group: for every kind of customer, events and how many times each was charged.
         carried: How many entries were carried over from version 1, which kept no tree: what they were before that
             cannot be shown.
     """
@@ -260,6 +264,7 @@ class Verdict:
     received: dict[str, dict[str, frozenset[bytes]]] = field(default_factory=dict)
     released: dict[str, frozenset[bytes]] = field(default_factory=dict)
     life: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    paid: dict[str, tuple[tuple[tuple[Event, int], ...], ...]] = field(default_factory=dict)
     carried: int = 0
 
     @property
@@ -280,7 +285,11 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         table: dict[str, Any] = {"status": self.status, "verdict": self.line, **dataclasses.asdict(self)}
-        del table["received"], table["released"]  # for comparing bundles; the ledger itself tells them better
+        del (
+            table["received"],
+            table["released"],
+            table["paid"],
+        )  # for comparing bundles; the ledger itself tells them better
         for study, told in zip(self.studies, table["studies"], strict=True):
             for group, fields in zip(study.groups, told["groups"], strict=True):
                 fields["events"] = [(str(event), count) for event, count in group.events]

@@ -39,12 +39,14 @@ CANNOT_PROVE: tuple[str, ...] = (
     "That the keys are whose they are said to be: compare them with partner and coordinator on another way.",
     "That the history is the only one, since the last cosigned checkpoint: entries after it were seen by the partner "
     "alone. Earlier bundles and the bundles of other partners narrow this.",
+    "With secure aggregation: that other partners added their share of the noise, kept their keys and did not work "
+    "with the coordinator. Their own bundles show what they were charged and signed, and no more.",
     "The clock: times are the partner's own. They never go back, and cosignatures carry the coordinator's time.",
 )
 
 _SLACK = 86_400  # seconds that clocks of partner and coordinator may differ by
 _SIZE = re.compile(r"[^\n]{1,100}\n(0|[1-9][0-9]{0,15})\n")
-_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys"})
+_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys", "openings"})
 
 
 def verify_bundle(
@@ -170,7 +172,7 @@ class _Review:
         if part.index in self._wanted:
             self.roots[part.index] = self.tree.root()
             self._times[part.index] = part.value.at
-        if part.value.kind == "settle":
+        if part.value.kind in {"settle", "opening"}:
             self._last_settled = part.index
         self.replay.take(part.value)
 
@@ -216,7 +218,9 @@ class _Review:
                     self._timely(checkpoint.size, one.at)
                     latest = max(latest, checkpoint.size)
         if self._last_settled > latest:
-            rule = f"what was settled after entry {latest} was cosigned by nobody yet: it could have been written anew"
+            rule = (
+                f"what was settled or opened after entry {latest} was cosigned by nobody yet: it could be written anew"
+            )
             self.findings.open("checkpoints", self._last_settled, rule)
 
     def _timely(self, size: int, at: int) -> None:
@@ -249,6 +253,7 @@ class _Review:
                 continue
             cosigned += [(checkpoint.size, one.key, one.at) for one in by]
         asked = {name for name in _ASKED if accounting or name != "cards"} | self.asked
+        asked |= {"openings"} if any(study.openings is not None for study in studies) else set()
         return Verdict(
             partner=self.header.partner,
             key=self.header.key,
@@ -270,6 +275,7 @@ class _Review:
             records={plan: record.digest() for plan, record in replay.records.items()},
             received={plan: _received(record) for plan, record in replay.records.items()},
             released={plan: frozenset(name for _, _, name in s.settled) for plan, s in replay.studies.items()},
+            paid={group: replay.spent.events(group) for group in replay.spent.groups()},
             life={group: replay.spent.for_life(group) for group in replay.spent.groups()},
             carried=replay.carried,
         )

@@ -23,6 +23,10 @@ class Batch:
     labels: torch.Tensor
     mask: torch.Tensor
 
+    def to(self, dtype: torch.dtype) -> "Batch":
+        """Return the same customers in another type of number."""
+        return Batch(self.features.to(dtype), self.labels.to(dtype), self.mask.to(dtype))
+
 
 class Customers:
     """A table whose samples are customers; its `repr` shows nothing of it.
@@ -51,6 +55,11 @@ class Customers:
     def __repr__(self) -> str:
         """Return a text without any size."""
         return "Customers(...)"
+
+    @property
+    def cells(self) -> int:
+        """How many numbers a batch holds of each customer's features, padding included; private."""
+        return self._rows.shape[1] * self._features.shape[1]
 
     def batch(self, chosen: NDArray[np.int64]) -> Batch:
         """Return the customers at these positions, shape (chosen,)."""

@@ -5,11 +5,21 @@ from opacus.optimizers import DPOptimizer
 
 from coterie.privacy.randomness import Stream
 
-__all__ = ["SecretNoiseOptimizer"]
+__all__ = ["CustomerOptimizer", "SecretNoiseOptimizer"]
 
 
 # Opacus ships no types.
-class SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
+class CustomerOptimizer(DPOptimizer):  # type: ignore[misc]
+    """A `DPOptimizer` that takes each customer's gradient, of all parameters together, in float64."""
+
+    def gradients(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return each parameter's gradients, (customers, *shape), and the customers' L2 norms, (customers,)."""
+        gradients = [sample.double() for sample in self.grad_samples]
+        squares = [gradient.flatten(start_dim=1).square().sum(dim=1) for gradient in gradients]
+        return gradients, torch.stack(squares).sum(dim=0).sqrt()
+
+
+class SecretNoiseOptimizer(CustomerOptimizer):
     """A `DPOptimizer` that sums in float64 and draws its noise from a `Stream`.
 
     Guarantees:
@@ -30,9 +40,7 @@ class SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def clip_and_accumulate(self) -> None:
         """Set each parameter's `summed_grad` to the sum of clipped per-customer gradients, in float64."""
-        gradients = [sample.double() for sample in self.grad_samples]  # each (customers, *shape)
-        squares = [gradient.flatten(start_dim=1).square().sum(dim=1) for gradient in gradients]
-        norms = torch.stack(squares).sum(dim=0).sqrt()  # (customers,)
+        gradients, norms = self.gradients()
         # Zero times a number that is not finite is not zero: such customers are taken out, not weighted by zero.
         finite = torch.isfinite(norms)
         factors = (self.max_grad_norm / norms[finite].clamp(min=1e-30)).clamp(max=1.0)

@@ -47,6 +47,7 @@ class Look:
 _LOOKS = {
     OURS: Look("#0a5ca8", "o", "M6 1.5a4.5 4.5 0 1 0 .01 0z", filled=True),
     "alone-private": Look("#b3470b", "s", "M2 2h8v8h-8z", filled=True),
+    "pooled-private": Look("#6b5b00", "P", "M4.5 1h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z", filled=True),
     "alone": Look("#8a3b78", "D", "M6 1l5 5-5 5-5-5z", filled=False),
     "federated": Look("#00705a", "^", "M6 1.5l5 9h-10z", filled=False),
     "pooled": Look("#454f59", "v", "M6 10.5l5-9h-10z", filled=False),

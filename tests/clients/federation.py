@@ -40,6 +40,7 @@ from coterie.simulations.engines.ray import node_configs
 from coterie.simulations.partners import partner_folders, provision, workspace_of
 
 NAMES = ("amber", "birch", "cedar")
+MORE = (*NAMES, "damson", "elder", "fig")
 TODAY = datetime.datetime(2031, 5, 4, 12, tzinfo=datetime.UTC)
 REGIONS = ("north", "south", "east")
 SEEDED = SeededSource(b"tests")
@@ -81,6 +82,17 @@ def study(**changes) -> Plan:
     return changed(plan, **changes)
 
 
+def secure_study(names: tuple[str, ...] = MORE[:4], **changes) -> Plan:
+    """A plan of secure sums: two rounds of two steps, opened over at least three of four partners."""
+    least = len(names) * 2 // 3 + 1
+    plan = study(
+        partners=tuple(Partner(name=name, customers=120) for name in names),
+        privacy__trust="secure-aggregation",
+        privacy__threshold=max(3, least),
+    )
+    return changed(plan, **changes)
+
+
 def changed(plan: Plan, **changes) -> Plan:
     """Replace fields of a plan, or of a part of it: `changed(plan, privacy__epsilon=2.0)`."""
     for key, value in changes.items():
@@ -92,7 +104,7 @@ def changed(plan: Plan, **changes) -> Plan:
 
 def table_of(name: str = "amber", count: int = 150) -> pa.Table:
     """Customers of a partner, one row each."""
-    draw = np.random.default_rng([NAMES.index(name), count])
+    draw = np.random.default_rng([MORE.index(name), count])
     age = draw.integers(18, 91, count)
     spend = draw.uniform(0, 500, count).round(2)
     return pa.table(
@@ -142,10 +154,11 @@ class Federation:
     def __init__(self, root: Path, plan: Plan | None = None, tables: dict[str, pa.Table] | None = None) -> None:
         plan = plan or study()
         self.root = root
-        self.signed = provision(root, plan, tables or {name: table_of(name) for name in NAMES}, seed=7)
+        self.names = tuple(partner.name for partner in plan.partners)
+        self.signed = provision(root, plan, tables or {name: table_of(name) for name in self.names}, seed=7)
         self.plan = self.signed.plan
         self.digest = self.plan.digest()
-        self.folders = dict(zip(NAMES, partner_folders(root, self.plan), strict=True))
+        self.folders = dict(zip(self.names, partner_folders(root, self.plan), strict=True))
         self.coordinator = Identity.load(root / "coordinator" / "identity.pem")
         self.random = SEEDED
         self.clock: Callable[[], datetime.datetime] = today
@@ -213,12 +226,13 @@ class Federation:
         for key, value in changes.items():
             part, _, inner = key.partition("__")
             (rules[part] if inner else rules)[inner or part] = value
-        budget, segments = rules.pop("budget"), rules.pop("segments", None)
+        budget, segments, peers = rules.pop("budget"), rules.pop("segments", None), rules.pop("peers", {})
         purposes = budget.pop("purposes", {})
         lines = [f"{key} = {json.dumps(value)}" for key, value in rules.items()]
         if segments is not None:
             lines += ["[segments]", *(f"{key} = {json.dumps(value)}" for key, value in segments.items())]
         lines += ["[budget]", *(f"{key} = {value!r}" for key, value in budget.items())]
+        lines += ["[peers]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in peers.items())]
         lines += ["[budget.purposes]", *(f"{json.dumps(key)} = {value!r}" for key, value in purposes.items())]
         path.write_text("\n".join(lines), encoding="utf-8")
 
@@ -236,10 +250,10 @@ class Federation:
         return client_app(lambda context: workspace_of(folders, context), random=self.random, clock=self.clock)
 
     def grid(self, client=None) -> Recorder:
-        return Recorder(client or self.app(), node_configs(NAMES))
+        return Recorder(client or self.app(), node_configs(self.names))
 
     def node_id(self, grid: LocalGrid, name: str = "amber") -> int:
-        return grid.get_node_ids()[NAMES.index(name)]
+        return grid.get_node_ids()[self.names.index(name)]
 
     def ask(self, grid: LocalGrid, message_type: str, content: RecordDict, name: str = "amber") -> Message:
         """Send one message and return its reply."""
@@ -269,7 +283,7 @@ class Clients:
 
     def __init__(self, honest, **others) -> None:
         self._honest = honest
-        self._others = {NAMES.index(name): app for name, app in others.items()}
+        self._others = {MORE.index(name): app for name, app in others.items()}
 
     def __call__(self, message, context):
         app = self._others.get(int(context.node_config["partition-id"]), self._honest)

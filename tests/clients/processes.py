@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coterie.clients import charging, measuring, outbox
 from coterie.clients import node as node_module
+from coterie.clients import work as work_module
 from coterie.privacy import durable, ledger
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.randomness import SeededSource, Stream
@@ -25,7 +26,9 @@ _context.set_forkserver_preload(
     ["coterie.clients.app", "coterie.server.coordinator", "coterie.simulations.partners", "dp_accounting.rdp"]
 )
 
-WATCHED = {module.__file__ for module in (node_module, charging, outbox, measuring, durable, ledger, optimizer)}
+WATCHED = {
+    module.__file__ for module in (node_module, work_module, charging, outbox, measuring, durable, ledger, optimizer)
+}
 
 
 class Process:

@@ -413,7 +413,7 @@ def test_no_failure_of_a_table_has_a_word_of_its_own(agreed, kind, monkeypatch):
     def broken(*_args, **_kwargs):
         raise MemoryError("canary-55")
 
-    monkeypatch.setattr("coterie.clients.node.open_table", broken)
+    monkeypatch.setattr("coterie.clients.work.open_table", broken)
     faults = refused("unavailable", getattr(agreed, kind))
     assert "canary" not in str(faults)
 

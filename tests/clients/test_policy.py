@@ -235,3 +235,63 @@ def test_a_refusal_on_the_wire_holds_codes_and_no_word_of_the_policy(federation)
 
 def test_changed_replaces_parts_of_a_plan():
     assert changed(study(), privacy__epsilon=2.0).privacy.epsilon == 2.0
+
+
+# --- secure aggregation ---------------------------------------------------------------------------------
+
+SUMS = {"privacy__trust": "secure-aggregation", "privacy__threshold": 3}
+
+
+def pinned(federation, **others):
+    """Permit secure sums, with the other partners' true keys pinned but for `others`; None leaves one out."""
+    true = {partner.name: partner.key for partner in federation.plan.partners if partner.name != "amber"}
+    peers = {name: key for name, key in {**true, **others}.items() if key is not None}
+    federation.policy(trust=["local", "secure-aggregation"], peers=peers)
+
+
+def test_secure_sums_among_partners_whose_keys_are_pinned_are_consented_to(federation):
+    pinned(federation, somebody=OTHER_KEY)
+    given = federation.propose(signed=federation.sign(**SUMS).to_bytes())
+    assert isinstance(given, ConsentGiven)
+    (entry,) = federation.entries()
+    for name in ("update", "histogram"):
+        assert entry.body[name]["kind"] == "distributed-gaussian"
+        assert entry.body[name]["shares"] == 2  # a threshold of three, less one who may collude
+    assert entry.body["updates"] == 4  # two rounds of two steps
+
+
+@pytest.mark.parametrize(
+    ("others", "missing"),
+    [
+        ({"cedar": None}, ["cedar"]),
+        ({"cedar": OTHER_KEY}, ["cedar"]),
+        ({"birch": "another", "cedar": None}, ["birch", "cedar"]),
+    ],
+)
+def test_a_partner_whose_key_was_not_compared_is_no_peer_in_secure_sums(federation, others, missing):
+    pinned(federation, **others)
+    refused = federation.propose(signed=federation.sign(**SUMS).to_bytes())
+    assert refused.codes == ("peers",)
+    assert [line.split(":")[0] for line in lines(federation)] == [f"plan.partners.{name}" for name in missing]
+    assert all("compare its key with the partner itself" in line for line in lines(federation))
+    # A study in which each adds all its own noise needs nobody's key.
+    assert isinstance(federation.propose(), ConsentGiven)
+
+
+def test_keys_that_two_partners_exchange_are_not_theirs(federation):
+    birch, cedar = (federation.plan.partner(name).key for name in ("birch", "cedar"))
+    pinned(federation, birch=cedar, cedar=birch)
+    assert federation.propose(signed=federation.sign(**SUMS).to_bytes()).codes == ("peers",)
+
+
+def test_a_partner_need_not_pin_itself_and_is_not_helped_by_it(federation):
+    pinned(federation, amber=OTHER_KEY)
+    assert isinstance(federation.propose(signed=federation.sign(**SUMS).to_bytes()), ConsentGiven)
+
+
+def test_secure_sums_are_permitted_by_their_own_word(federation):
+    pinned(federation)
+    federation.policy(trust=["local"])
+    assert federation.propose(signed=federation.sign(**SUMS).to_bytes()).codes == ("trust",)
+    federation.policy(trust=["secure-aggregation"])
+    assert federation.propose().codes == ("trust",)

@@ -8,7 +8,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from scipy.stats import norm
 
 from coterie.privacy.accountant import ADD_REMOVE, CERTIFICATE, REPLACE_ONE, UNIT, WORKING, epsilon, guarantee
-from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Optimal order is the"),
@@ -227,3 +227,47 @@ def test_noise_of_any_source_but_the_operating_system_voids_the_guarantee(source
 def test_a_relation_that_is_not_known_is_refused():
     with pytest.raises(KeyError):
         epsilon([PoissonGaussian(1.0, 0.5, 1)], 1e-5, relation="zero out one customer")
+
+
+# --- secure sums ----------------------------------------------------------------------------------------
+
+
+def a_sum(rate=1.0, steps=5):
+    return DistributedGaussian(share=300_000, shares=3, sensitivity=131_072, sample_rate=rate, steps=steps)
+
+
+def scale_of(event):
+    """Noise over the sensitivity, from the event's whole numbers and nothing else."""
+    return math.sqrt(event.shares * event.share**2 - 36) / event.sensitivity
+
+
+@pytest.mark.parametrize("partners", [1, 2, 3, 8])
+def test_a_person_at_several_partners_moves_a_secure_sum_by_as_many_sensitivities(partners):
+    event = a_sum()
+    exact = gaussian_epsilon(partners * math.sqrt(event.steps) / scale_of(event), 1e-6)
+    bound = epsilon([event], 1e-6, copies=partners, grid=CERTIFICATE)
+    assert exact <= bound <= 1.01 * exact + 0.01
+    # Noise of their own at every partner would cost less: sums share theirs.
+    own = gaussian_epsilon(math.sqrt(partners * event.steps) / scale_of(event), 1e-6)
+    assert partners == 1 or bound > 1.2 * own
+
+
+@pytest.mark.parametrize("relation", [ADD_REMOVE, REPLACE_ONE])
+def test_a_sampled_secure_sum_costs_as_sampled_gaussian_noise_of_that_scale(relation):
+    event = a_sum(rate=0.1, steps=40)
+    oracle = PRVAccountant()
+    oracle.history = [(scale_of(event), 0.1, 40)]
+    bound = epsilon([event], 1e-5, relation=relation, grid=CERTIFICATE)
+    assert bound == epsilon([PoissonGaussian(scale_of(event), 0.1, 40)], 1e-5, relation=relation, grid=CERTIFICATE)
+    if relation == ADD_REMOVE:
+        assert bound == pytest.approx(oracle.get_epsilon(1e-5), rel=0.02)
+
+
+def test_secure_sums_compose_with_one_another_and_with_what_else_is_charged():
+    event = a_sum()
+    assert epsilon([event] * 3, 1e-5) == epsilon([a_sum(steps=15)], 1e-5)
+    both = epsilon([event, DiscreteGaussian(4.0, 2)], 1e-5, copies=2)
+    # Two partners: the sum's noise is shared, that of the two histograms at each is not.
+    mu = math.sqrt(4 * event.steps / scale_of(event) ** 2 + 2 * 2 / 16)
+    assert both == pytest.approx(gaussian_epsilon(mu, 1e-5), rel=0.02)
+    assert guarantee([event], 1e-5, trust="secure-aggregation").trust == "secure-aggregation"

@@ -10,7 +10,8 @@ from scipy.stats import norm
 from coterie.privacy.accountant import CERTIFICATE, WORKING, epsilon, guarantee
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.errors import PlanFault
-from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian
+from coterie.privacy.plan import Partner, Secure
 
 GRID = [
     *((0.1, rate) for rate in (0.01, 1.0)),
@@ -102,3 +103,97 @@ def test_an_epsilon_that_no_noise_keeps_is_a_fault_with_a_fix(plan):
     assert fault.place == "plan.privacy.epsilon"
     assert "too small" in fault.rule
     assert fault.fix
+
+
+# --- secure sums ----------------------------------------------------------------------------------------
+
+
+def summed(plan, count=4, *, colluders=1, threshold=3, training=None, secure=None, **privacy):
+    """The plan again, with secure sums over so many partners."""
+    partners = tuple(Partner(name=f"p{number}", customers=600 * number) for number in range(1, count + 1))
+    asked = varied(
+        plan,
+        training=training,
+        trust="secure-aggregation",
+        threshold=threshold,
+        colluders=colluders,
+        **privacy,
+    )
+    asked = dataclasses.replace(asked, partners=partners, secure=secure)
+    asked.check("plan")
+    return asked
+
+
+COHORTS = [(3, 3, 1), (4, 3, 1), (5, 4, 2), (10, 8, 3), (20, 14, 5)]  # partners, threshold, colluders
+
+
+@pytest.mark.parametrize(("count", "threshold", "colluders"), COHORTS)
+def test_secure_sums_keep_the_budget_with_the_noise_of_honest_partners_alone(plan, count, threshold, colluders):
+    asked = summed(plan, count, threshold=threshold, colluders=colluders, epsilon=2.0)
+    mechanisms = calibrate(asked)
+    for group in (TRAINING, HOLDOUT):
+        events = mechanisms.events(group)
+        assert {event.shares for event in events} == {threshold - colluders}
+        spent = guarantee(events, asked.privacy.delta, trust="secure-aggregation").epsilon
+        assert 0.97 * 2.0 < spent <= 2.0
+        # By hand: what T - c partners add, without what rounding takes, over the sensitivity.
+        (event, *_) = events
+        scale = math.sqrt((threshold - colluders) * event.share**2 - 36) / event.sensitivity
+        same = PoissonGaussian(scale, event.sample_rate, len(events))
+        assert epsilon([same], asked.privacy.delta, grid=CERTIFICATE) <= 2.0
+        # With one honest partner fewer the budget would not be kept.
+        weaker = dataclasses.replace(event, shares=event.shares - 1, steps=len(events))
+        assert event.shares == 1 or epsilon([weaker], asked.privacy.delta) > 2.0
+
+
+@pytest.mark.parametrize("eps", [0.5, 2.0])
+def test_noise_of_secure_sums_is_never_less_than_the_plan_asks_for_and_little_more(plan, eps):
+    asked = summed(plan, epsilon=eps, training={"sample_rate": 1.0})
+    mechanisms = calibrate(asked)
+
+    def excess(mu):  # Balle and Wang 2018, theorem 8
+        return norm.cdf(mu / 2 - eps / mu) - math.exp(eps + norm.logcdf(-mu / 2 - eps / mu)) - 1e-5
+
+    most = brentq(excess, 1e-3, 20)
+    for event, count in ((mechanisms.update, mechanisms.updates), (mechanisms.histogram, mechanisms.histograms)):
+        exact = math.sqrt(count) / most
+        assert exact <= event.noise_multiplier <= 1.01 * exact + 0.002
+        shared = event.noise_multiplier * event.sensitivity / math.sqrt(event.shares)
+        assert 0 < event.share - shared < 1
+
+
+def test_every_local_step_is_a_secure_sum_and_every_measured_round_one_more(plan):
+    mechanisms = calibrate(summed(plan))
+    training = plan.training
+    assert mechanisms.updates == training.rounds * training.local_steps + training.spare
+    assert mechanisms.histograms == len(plan.metrics.rounds) + training.spare
+    assert mechanisms.update.steps == mechanisms.histogram.steps == 1
+    assert mechanisms.update.sample_rate == training.sample_rate
+    assert mechanisms.histogram.sample_rate == 1.0
+    assert len(mechanisms.events(TRAINING)) == mechanisms.updates
+    assert isinstance(mechanisms.update, DistributedGaussian)
+
+
+def test_the_numbers_of_secure_sums_are_those_of_their_events_and_have_room(plan):
+    for asked in (summed(plan), summed(plan, secure=Secure(batch_cap=50_000))):
+        mechanisms = calibrate(asked)
+        for event, numbers in (
+            (mechanisms.update, mechanisms.summed.update),
+            (mechanisms.histogram, mechanisms.summed.histogram),
+        ):
+            assert (event.share, event.sensitivity) == (numbers.share, numbers.sensitivity)
+            # All partners at their bound, with eleven deviations of everybody's noise, fit the ring.
+            most = 4 * numbers.bound + 11 * math.sqrt(4) * numbers.share
+            assert most <= 2 ** (numbers.bits - 1) - 1
+        largest = max(partner.customers for partner in asked.partners)
+        cap = 50_000 if asked.secure else math.ceil(2 * asked.training.sample_rate * largest)
+        assert mechanisms.summed.update.bound == cap * mechanisms.update.sensitivity
+        # A partner that holds more customers out than it declared is counted all the same.
+        assert mechanisms.summed.histogram.bound >= largest * mechanisms.histogram.sensitivity
+    assert calibrate(plan).summed is None
+
+
+def test_the_surplus_of_partners_who_are_all_honest_is_not_credited(plan):
+    few, many = (calibrate(summed(plan, count, threshold=4)) for count in (4, 5))
+    assert few.update.noise_multiplier == pytest.approx(many.update.noise_multiplier, rel=1e-4)
+    assert calibrate(summed(plan, 4, threshold=3)).update.share > few.update.share

@@ -54,6 +54,17 @@ BODIES = {
     "settle": {"reserve": 3, "release": DIGEST},
     "lost": {"reserve": 3},
     "model": {"release": DIGEST, "plan": DIGEST, "model": DIGEST, "record": DIGEST},
+    "keys": {"release": DIGEST, "plan": DIGEST, "epoch": 3, "steps": ["train/5", "evaluate/2"], "what": "round-keys"},
+    "opening": {
+        "release": DIGEST,
+        "plan": DIGEST,
+        "step": "train/5",
+        "attempt": 1,
+        "epoch": 3,
+        "what": "revealed-shares",
+        "transcript": DIGEST,
+        "survivors": ["amber", "birch", "cedar"],
+    },
 }
 FIELDS = [(kind, name) for kind, body in BODIES.items() for name in body]
 CANARY = "canary-4711"

@@ -184,3 +184,85 @@ def test_a_dictionary_of_a_plan_is_the_plan(plan):
     keyed = dataclasses.replace(plan, partners=partners)
     assert plan_from_dict(keyed.to_dict()) == keyed
     assert keyed.digest() != plan.digest()
+
+
+# --- secure aggregation ---------------------------------------------------------------------------------
+
+
+def secure(plan, count, threshold, colluders, **training):
+    """The plan with secure sums over so many partners, unchecked."""
+    partners = tuple(plans.Partner(name=f"p{number}", customers=100) for number in range(count))
+    privacy = dataclasses.replace(plan.privacy, trust="secure-aggregation", threshold=threshold, colluders=colluders)
+    training = dataclasses.replace(plan.training, **training)
+    return dataclasses.replace(plan, partners=partners, privacy=privacy, training=training)
+
+
+def objected(plan):
+    try:
+        plan.check("plan")
+    except FileFault as error:
+        found = error.faults
+    else:
+        return set()
+    assert all(fault.fix for fault in found)
+    return {fault.place.removeprefix("plan: ") for fault in found}
+
+
+def test_thresholds_and_colluders_of_secure_sums_are_those_that_the_protocol_bears(plan):
+    sound = []
+    for count in range(1, 13):
+        for threshold in range(1, count + 1):
+            for colluders in range(1, count):
+                # Two disjoint stories need T honest partners each, and colluders may be in both.
+                stories = 2 * (threshold - colluders) > count - colluders
+                third = threshold > 2 * count / 3
+                enough = threshold >= 3 and threshold - colluders >= 2
+                fine = count >= 3 and third and enough and stories
+                assert (objected(secure(plan, count, threshold, colluders)) == set()) == fine
+                sound += [(count, threshold, colluders)] * fine
+    assert (3, 3, 1) in sound
+    assert (4, 3, 1) in sound
+    assert (10, 8, 3) in sound
+    assert (4, 3, 2) not in sound
+
+
+@pytest.mark.parametrize(
+    ("numbers", "places"),
+    [
+        ((2, 2, 1), {"privacy.threshold", "privacy.colluders"}),
+        ((6, 4, 1), {"privacy.threshold"}),  # two thirds are not above two thirds
+        ((6, 5, 4), {"privacy.colluders"}),
+        ((5, 4, 3), {"privacy.colluders"}),
+        ((3, 4, 1), {"privacy.threshold"}),
+        ((9, 7, 5), {"privacy.colluders"}),  # 14 is not above 14
+    ],
+)
+def test_what_makes_secure_sums_unsafe_is_named(plan, numbers, places):
+    assert objected(secure(plan, *numbers)) == places
+
+
+def test_the_server_has_no_part_in_secure_sums(plan):
+    assert objected(secure(plan, 4, 3, 1, server="fedadam")) == {"training.server"}
+    assert objected(secure(plan, 4, 3, 1, server_learning_rate=0.5)) == {"training.server"}
+    assert objected(dataclasses.replace(plan, training=dataclasses.replace(plan.training, server="fedadam"))) == set()
+
+
+def test_a_local_plan_may_have_any_threshold(plan):
+    assert objected(dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, threshold=1))) == set()
+
+
+@pytest.mark.parametrize(
+    "setting", ["batch_cap = 0", 'optimizer = "lbfgs"', "momentum = 1.0", "averaging = 1", "x = 1"]
+)
+def test_settings_of_secure_sums_have_ranges(study_text, study_file, setting):
+    broken = study_text + f"\n[secure]\n{setting}\n"
+    assert list(faults(study_file(broken))) == [f"secure.{setting.split(' ')[0]}"]
+
+
+def test_settings_of_secure_sums_are_in_the_digest_where_they_are_given(plan, study_text, study_file):
+    assert "secure" not in plan.to_dict()
+    text = study_text + '\n[secure]\noptimizer = "adam"\naveraging = 0.9\n'
+    told = read_study(study_file(text)).plan
+    assert told.secure == plans.Secure(optimizer="adam", averaging=0.9)
+    assert told.digest() != plan.digest()
+    assert plan_from_dict(told.to_dict()) == told

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from coterie.privacy.accountant import epsilon
-from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
 from coterie.privacy.renyi import ORDERS, Filter, curve, total
 
 pytestmark = pytest.mark.filterwarnings("ignore:Optimal order is the")
@@ -48,6 +48,32 @@ def test_the_curve_of_noisy_counts_equals_the_renyi_divergence_of_the_pmf(sigma)
     log_p, log_q = log_p - logsumexp(log_p), log_q - logsumexp(log_q)
     oracle = [3 * logsumexp(order * log_p + (1 - order) * log_q) / (order - 1) for order in ORDERS]
     np.testing.assert_allclose(curve([DiscreteGaussian(sigma, 3)]), oracle, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.2, 1.0])
+def test_the_curve_of_secure_sums_equals_that_of_gaussian_noise_of_their_scale(rate):
+    event = DistributedGaussian(share=5000, shares=4, sensitivity=2048, sample_rate=rate, steps=9)
+    noise = math.sqrt(4 * 5000**2 - 36) / 2048
+    oracle = compute_rdp(q=rate, noise_multiplier=noise, steps=9, orders=[int(order) for order in ORDERS])
+    np.testing.assert_allclose(curve([event]), oracle, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "shares", "sensitivity"), [(64, 1, 40), (64, 3, 90)])
+def test_the_curve_of_a_secure_sum_bounds_the_renyi_divergence_of_its_own_pmf(share, shares, sensitivity):
+    # The sum of the shares, convolved with itself, moved by the sensitivity; the noise is as coarse as it may be.
+    x = np.arange(-16 * share, 16 * share + 1)
+    one = np.exp(-(x**2) / (2 * share**2))
+    summed = np.array([1.0])
+    for _ in range(shares):
+        summed = np.convolve(summed, one / one.sum())
+    event = DistributedGaussian(share, shares, sensitivity, 1.0, 1)
+    p, q = summed[:-sensitivity], summed[sensitivity:]
+    sound = (p > 1e-250) & (q > 1e-250)
+    for order, bound in list(zip(ORDERS, curve([event]), strict=True))[:3]:
+        logs = order * np.log(p[sound]) + (1 - order) * np.log(q[sound])
+        exact = logsumexp(logs) / (order - 1)
+        assert exact <= bound * (1 + 1e-6)
+        assert exact > 0.99 * bound
 
 
 def test_curves_of_several_events_add_up():

@@ -5,6 +5,8 @@ import json
 import math
 
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from coterie.privacy.accountant import CERTIFICATE, REPLACE_ONE, epsilon
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
@@ -95,3 +97,47 @@ def test_a_run_on_seeded_noise_states_no_epsilon_anywhere(plan, mechanisms):
     assert set(figures(said)) <= {plan.privacy.delta, 1.0}
     assert "no guarantee" in " ".join(said["words"])
     assert "epsilon" not in " ".join(said["words"])
+
+
+# --- secure aggregation ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def summed(plan):
+    partners = (*plan.partners, dataclasses.replace(plan.partners[0], name="travel"))
+    privacy = dataclasses.replace(plan.privacy, trust="secure-aggregation", threshold=3)
+    return dataclasses.replace(plan, partners=partners, privacy=privacy)
+
+
+def test_a_statement_on_secure_sums_says_who_is_trusted_and_credits_no_surplus(summed):
+    said = statement(summed, calibrate(summed))
+    words = " ".join(said["words"])
+    assert "together with up to 1 of the 4 partners" in words
+    assert "at least 3 partners" in words
+    assert f"{math.sqrt(4 / 2):.2f} times the noise" in words
+    assert "never credited" in words
+    assert "nobody outside the partner needs to be trusted" not in words
+    assert said["study"]["trust"] == "secure-aggregation"
+    assert not any("floating-point noise" in text for text in said["not_covered"])
+    assert any("colluders" in text for text in said["not_covered"])
+    assert {row["epsilon"] <= summed.privacy.epsilon for row in said["groups"]} == {True}
+
+
+def test_persons_at_several_partners_share_the_noise_of_secure_sums(summed):
+    whole = dataclasses.replace(summed, training=dataclasses.replace(summed.training, sample_rate=1.0))
+    mechanisms, delta = calibrate(whole), whole.privacy.delta
+    shown = {row["partners"]: row["epsilon"] for row in statement(whole, mechanisms)["multiplicity"]}
+    assert set(shown) == {1, 2, 3, 4}
+    for k, told in shown.items():
+        # Closed form: t partners move every sum of gradients t times, the others every sum of counts.
+        precisions = [
+            mechanisms.updates * (t / mechanisms.update.noise_multiplier) ** 2
+            + mechanisms.histograms * ((k - t) / mechanisms.histogram.noise_multiplier) ** 2
+            for t in range(k + 1)
+        ]
+        mu = math.sqrt(max(precisions))
+        # Balle and Wang 2018, theorem 8
+        exact = brentq(
+            lambda e, mu=mu: norm.cdf(mu / 2 - e / mu) - math.exp(e + norm.logcdf(-mu / 2 - e / mu)) - delta, 0, 90
+        )
+        assert exact <= told <= 1.02 * exact

@@ -13,6 +13,7 @@ from coterie.server.exchange import exchange
 from coterie.simulations.engines.local import LocalGrid, run_local
 from coterie.simulations.federation import run_federation
 from coterie.simulations.partners import partner_folders, provision
+from coterie.tests.clients.federation import secure_study, table_of
 
 
 def outboxes(root, plan):
@@ -32,6 +33,20 @@ def test_both_engines_release_the_same_bytes(tmp_path, small, twins):
     ray = run_federation(there, plan, tables, seed=0, engine="ray", random=SeededSource(b"noise"))
     assert len(outboxes(here, plan)) == 3 * 4  # two updates and two histograms of each partner
     assert outboxes(here, plan) == outboxes(there, plan)
+    assert all(np.array_equal(a, b) for a, b in zip(local.progress.weights, ray.progress.weights, strict=True))
+
+
+def test_both_engines_open_the_same_sums(tmp_path, twins):
+    plan = secure_study(training__rounds=1, metrics__rounds=(1,))
+    tables = {partner.name: table_of(partner.name, 60) for partner in plan.partners}
+    here = tmp_path / "run"
+    provision(here, plan, tables, seed=0)
+    there = twins(here)
+    local = run_federation(here, plan, tables, seed=0, engine="local", random=SeededSource(b"noise"))
+    ray = run_federation(there, plan, tables, seed=0, engine="ray", random=SeededSource(b"noise"))
+    assert len(outboxes(here, plan)) == 4 * 3  # two steps and a histogram, masked, of each partner
+    assert outboxes(here, plan) == outboxes(there, plan)
+    assert local.progress.receipts == ray.progress.receipts
     assert all(np.array_equal(a, b) for a, b in zip(local.progress.weights, ray.progress.weights, strict=True))
 
 

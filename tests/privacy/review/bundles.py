@@ -298,8 +298,10 @@ class Story:
 
     def steps(self, plan: Plan) -> list[int]:
         """Charge for every step of a plan."""
-        rounds = [f"train/{n}" for n in range(1, plan.training.rounds + 1)]
-        return [self.charge(plan, step) for step in [*rounds, *(f"evaluate/{n}" for n in plan.metrics.rounds)]]
+        # By hand, as the plan's words say it: a secure sum for every step, or an update for every round.
+        per_round = plan.training.local_steps if plan.privacy.trust == "secure-aggregation" else 1
+        updates = [f"train/{n}" for n in range(1, plan.training.rounds * per_round + 1)]
+        return [self.charge(plan, step) for step in [*updates, *(f"evaluate/{n}" for n in plan.metrics.rounds)]]
 
     def receive(self, plan: Plan, places: list[int], extra: tuple[Receipt, ...] = ()) -> int:
         """Receive the model of a study whose charges are at `places`."""

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from coterie.privacy import events as kinds
 from coterie.privacy.accountant import ADD_REMOVE, CERTIFICATE, REPLACE_ONE, epsilon
-from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
 from coterie.privacy.review.accountants import ABSOLUTE, ACCOUNTANTS, RELATIVE, Recomputed, recomputed
 from coterie.privacy.review.bracket import bracket
 
@@ -16,6 +16,8 @@ STUDIES = [
     [PoissonGaussian(20.0, 1.0, 200)],
     [PoissonGaussian(6.803, 0.25, 12)] * 5,
     [DiscreteGaussian(5.28, 2)],
+    [DistributedGaussian(825_240, 2, 1_048_576, 0.3, 1)] * 40,
+    [DistributedGaussian(4096, 3, 2048, 1.0, 6), DiscreteGaussian(9.0, 2)],
     [DiscreteGaussian(1000.0, 200)],
     [PoissonGaussian(100.0, 0.01, 10_000)],
     [PoissonGaussian(1.5, 0.05, 40), DiscreteGaussian(8.0, 3), Nothing(), PoissonGaussian(6.0, 1.0, 5)],
@@ -43,6 +45,22 @@ def test_both_are_asked_the_same_question():
     assert (found.low, found.high) == (second.low, second.high)
     assert (found.delta, found.relation, found.copies) == (1e-6, REPLACE_ONE, 3)
     assert found.agrees
+
+
+@pytest.mark.parametrize("partners", [2, 5])
+def test_neither_accountant_takes_the_noise_of_a_secure_sum_for_every_partner_s_own(partners):
+    event = DistributedGaussian(share=40_000, shares=3, sensitivity=8192, sample_rate=1.0, steps=4)
+    scale = math.sqrt(3 * 40_000**2 - 36) / 8192
+    mu = partners * math.sqrt(4) / scale
+
+    def excess(epsilon):  # Balle and Wang 2018, theorem 8
+        return norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)) - 1e-6
+
+    found = recomputed([event], 1e-6, copies=partners)
+    assert found.agrees
+    assert excess(found.low) >= 0 >= excess(found.high)
+    assert excess(found.first) <= 0
+    assert found.high - found.low < 0.02 * found.high
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.98, 1.04, 2.0])

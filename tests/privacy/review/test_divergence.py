@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
 from coterie.privacy.renyi import ORDERS, curve
 from coterie.privacy.review.divergence import direct_curve, rho
 
@@ -19,6 +19,8 @@ EVENTS = [
     PoissonGaussian(8.0, 1e-4, 10),
     PoissonGaussian(20.0, 1.0, 200),
     DiscreteGaussian(5.28, 3),
+    DistributedGaussian(825_240, 2, 1_048_576, 0.3, 40),
+    DistributedGaussian(283_422, 3, 262_144, 1.0, 5),
     Nothing(),
 ]
 
@@ -75,3 +77,9 @@ def test_something_that_is_no_event_is_refused():
         direct_curve([Other()])
     with pytest.raises(TypeError, match="Other"):
         rho([Other()])
+
+
+def test_rho_of_secure_sums_is_that_of_their_scale_and_none_where_they_are_sampled():
+    whole = DistributedGaussian(1000, 3, 500, 1.0, 4)
+    assert rho([whole]) == pytest.approx(4 * 500**2 / (2 * (3 * 1000**2 - 36)), rel=1e-12)
+    assert rho([whole, DistributedGaussian(1000, 3, 500, 0.5, 1)]) is None

@@ -1,0 +1,129 @@
+"""What all work on data begins with: the plan as it was agreed, the charge, and rows that are opened and checked."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from coterie.clients import training
+from coterie.clients.agreed import Agreed, agreed_plan
+from coterie.clients.charging import Charging
+from coterie.clients.consent import Standing
+from coterie.clients.groups import Among
+from coterie.clients.history import note_policy
+from coterie.clients.refusals import Notes, TaskRefused, unforeseen
+from coterie.clients.vault import Opened, open_table
+from coterie.clients.workspace import Workspace
+from coterie.privacy.charges import Charge
+from coterie.privacy.errors import ContractFault, Fault, FileFault
+from coterie.privacy.events import Event
+from coterie.privacy.ledger import Ledger
+from coterie.privacy.plan import Plan
+from coterie.privacy.policy import Policy
+from coterie.privacy.randomness import RandomSource, Stream
+
+__all__ = ["Work"]
+
+T = TypeVar("T")
+
+
+class Work:
+    """One partner's workspace while a question is answered.
+
+    Args:
+        workspace: Where it keeps everything.
+        ledger: Its open ledger.
+        random: Where its secret randomness comes from.
+    """
+
+    def __init__(self, workspace: Workspace, ledger: Ledger, random: RandomSource) -> None:
+        self.workspace, self.ledger, self.random = workspace, ledger, random
+        self.notes = Notes(workspace.root / "reports")
+        self.charging = Charging(ledger, workspace.root / "outbox", self.notes)
+        self.name = workspace.name
+        self._rules: tuple[Policy, str] | None = None
+
+    def policy(self) -> tuple[Policy, str]:
+        """Return the partner's rules and their digest, read once for this question.
+
+        Raises:
+            FileFault: There is no policy, or it breaks its schema.
+        """
+        if self._rules is None:
+            self._rules = note_policy(self.ledger, self.workspace.policy)
+        return self._rules
+
+    def standing(self) -> Standing:
+        """Return what the partner brings to a decision."""
+        workspace = self.workspace
+        return Standing(self.name, workspace.identity.public, self.ledger.today, workspace.approves)
+
+    def agreed(self, plan: str) -> Agreed:
+        """Find what a task for the plan with this digest rests on.
+
+        Raises:
+            TaskRefused: It was never consented to, or is not permitted any more.
+        """
+        try:
+            policy, _ = self.policy()
+        except FileFault as error:
+            raise TaskRefused("no-consent", *error.faults) from None
+        stored = self.workspace.plan(plan)
+        return agreed_plan(plan, stored, policy=policy, ledger=self.ledger, standing=self.standing(), notes=self.notes)
+
+    def charge(self, agreed: Agreed, step: str, attempt: int, what: tuple[str, Event]) -> Charge:
+        """Return what a release costs.
+
+        Args:
+            agreed: The plan.
+            step: Which release of it.
+            attempt: 1, or more after a lost one.
+            what: Customer group and event.
+        """
+        group, event = what
+        plan, segments = agreed.plan, agreed.plan.cohort.segments or ()
+        return Charge(plan.digest(), plan.purpose, step, attempt, group, event, self.random.name, segments)
+
+    def open(self, agreed: Agreed, charge: Charge, stream: Stream | None = None) -> Opened:
+        """Open the table, checked against the contract and the policy's cohort.
+
+        Args:
+            agreed: The plan.
+            charge: What the work is for.
+            stream: Chooses rows of customers that have too many; None for a stream of its own.
+
+        Raises:
+            TaskRefused: "unavailable", whatever is wrong with it.
+        """
+        plan, workspace = agreed.plan, self.workspace
+        rows = stream or self.random.stream(f"{self.name}/rows/{charge.key}")
+        group_key, division = workspace.group_key, agreed.policy.segments
+        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
+
+        def opening() -> Opened:
+            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=rows, among=chosen)
+            # The same for training and measuring: two different answers together would tell the table's size.
+            training.check_cohort(opened, agreed.policy.minimum_customers)
+            return opened
+
+        opened = self.local(opening, plan)
+        if opened.notes:
+            lines = tuple(Fault(name, f"in {count} rows", "see the contract") for name, count in opened.notes.items())
+            self.notes.write("data-notes.log", lines)
+        return opened
+
+    def local(self, work: Callable[[], T], plan: Plan) -> T:
+        """Do what depends on rows before anything is charged.
+
+        Whatever goes wrong, its reason stays here and one uniform word leaves, once: the contract's approval is taken
+        back, so that a row of plans cannot ask a row of questions.
+
+        Raises:
+            TaskRefused: "unavailable".
+        """
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - a second word for other failures would be a second answer
+            faults = error.faults if isinstance(error, ContractFault) else (unforeseen(error),)
+            self.workspace.withdraw(plan.contract)
+            self.ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
+            self.notes.write("refusals.log", faults)
+            raise TaskRefused("unavailable", *faults) from None

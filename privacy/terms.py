@@ -1,0 +1,180 @@
+"""The terms of a plan: who takes part, what is trained and how, and what it may spend."""
+
+from dataclasses import dataclass, field
+
+from coterie.privacy.schema import integer, number, one_of, text
+
+__all__ = [
+    "SECURE",
+    "Cohort",
+    "Metrics",
+    "Model",
+    "Partner",
+    "Privacy",
+    "Secure",
+    "Split",
+    "Training",
+    "Tuning",
+]
+
+SECURE = "secure-aggregation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partner:
+    """A company in the roster.
+
+    Args:
+        name: Its name in the study.
+        customers: Order of magnitude of its training customers, declared by the partner as public. It sets the
+            normaliser of its gradients and its weight in the average.
+        key: Its identity key, "ed25519:" and base64; empty in a study file, filled when the plan is signed.
+    """
+
+    name: str = field(metadata=text(60))
+    customers: int = field(metadata=integer(1, 1_000_000_000))
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is trained.
+
+    Args:
+        family: "logistic", or "mlp" with one hidden layer.
+        hidden: Width of the hidden layer (mlp alone).
+    """
+
+    family: str = field(metadata=one_of("logistic", "mlp"))
+    hidden: int = field(default=32, metadata=integer(1, 1024))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How it is trained.
+
+    Args:
+        rounds: Published rounds.
+        local_steps: DP-SGD steps that a partner takes in a round.
+        sample_rate: Poisson rate at which a step includes each customer; public.
+        learning_rate: Step size of the partner's SGD.
+        clip: Greatest L2 norm of one customer's gradient.
+        positive_weight: Weight of rows with label 1 in the loss; public.
+        server: "fedavg" or "fedadam".
+        server_learning_rate: Step size of the coordinator.
+        spare: Attempts beyond the first that a partner may be charged for in the whole study after crashes;
+            noise is calibrated for `rounds + spare`.
+    """
+
+    rounds: int = field(metadata=integer(1, 1000))
+    local_steps: int = field(metadata=integer(1, 10_000))
+    sample_rate: float = field(metadata=number(1e-6, 1))
+    learning_rate: float = field(metadata=number(0, 1000, ends="(]"))
+    clip: float = field(metadata=number(1e-6, 1000))
+    positive_weight: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
+    server: str = field(default="fedavg", metadata=one_of("fedavg", "fedadam"))
+    server_learning_rate: float = field(default=1.0, metadata=number(0, 1000, ends="(]"))
+    spare: int = field(default=0, metadata=integer(0, 100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How the study's epsilon is divided, as shares of it.
+
+    Training touches the training customers alone and metrics the held-out ones alone; a customer is in one of
+    the groups for life, so the groups compose in parallel (PRIVACY rule 13) and each may use the whole.
+    Encodings come from public bounds and use nothing.
+
+    Args:
+        training: Share for the model updates.
+        metrics: Share for the score histograms.
+    """
+
+    training: float = field(default=1.0, metadata=number(0, 1, ends="(]"))
+    metrics: float = field(default=1.0, metadata=number(0, 1, ends="(]"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """What the study may spend, and what is assumed.
+
+    Args:
+        unit: "customer of one partner": all rows of one customer at one partner, add/remove.
+        epsilon: The total for any one customer over everything that the study releases.
+        delta: The total delta; below 1e-10 the accountant does not bound its own round-off, so it is refused.
+        trust: "local": every release is private on its own, whoever sees it. "secure-aggregation": sums over the
+            partners are opened and nothing else, and are private against the coordinator and `colluders` of them.
+        threshold: T, least partners whose replies make a round; with secure aggregation no sum is opened over fewer.
+        colluders: c, partners assumed to help the coordinator, at least 1.
+        split: How epsilon is divided.
+    """
+
+    unit: str = field(metadata=one_of("customer of one partner"))
+    epsilon: float = field(metadata=number(0, 20, ends="(]"))
+    delta: float = field(metadata=number(1e-10, 1e-3))
+    trust: str = field(metadata=one_of("local", SECURE))
+    threshold: int = field(metadata=integer(1, 1000))
+    colluders: int = field(metadata=integer(1, 1000))
+    split: Split = Split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secure:
+    """How steps are made from secure sums; without use under another trust.
+
+    With secure aggregation every local step is a sum over all partners, and the coordinator takes it: the learning
+    rate of `training` is its own, and `server` has no part.
+
+    Args:
+        batch_cap: Customers for whom a sum of one partner has room, in every coordinate; what lies beyond is cut off,
+            at no loss of privacy. Twice the largest sample that the declared sizes lead to when left out.
+        optimizer: "sgd" or "adam".
+        momentum: Of SGD, in [0, 1).
+        averaging: Decay of the average over steps that is published, in [0, 1); 0 publishes the last step.
+    """
+
+    batch_cap: int | None = field(default=None, metadata=integer(1, 1_000_000_000))
+    optimizer: str = field(default="sgd", metadata=one_of("sgd", "adam"))
+    momentum: float = field(default=0.0, metadata=number(0, 1, ends="[)"))
+    averaging: float = field(default=0.0, metadata=number(0, 1, ends="[)"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Which metrics are released.
+
+    Args:
+        rounds: Rounds after which held-out score histograms are released; the last one is the result.
+        bins: Bins of a histogram, equal in log-odds from -6 to 6, the outer ones open.
+    """
+
+    rounds: tuple[int, ...]
+    bins: int = field(default=24, metadata=integer(4, 200))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Which partners may take part.
+
+    Args:
+        minimum_customers: Least training customers that a partner must hold; one that holds fewer is
+            "unavailable" and does not say why.
+        segments: Customer segments, by the partners' own policies, that take part and pay; None for all. The
+            others' budgets are not touched.
+    """
+
+    minimum_customers: int = field(default=100, metadata=integer(10, 1_000_000_000))
+    segments: tuple[str, ...] | None = field(default=None, metadata=text(60))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How the plan's settings were chosen; declared, printed, and not covered by epsilon.
+
+    Args:
+        configurations: How many were tried.
+        data: On what.
+    """
+
+    configurations: int = field(default=0, metadata=integer(0, 1_000_000))
+    data: str = field(default="none", metadata=text(200))
