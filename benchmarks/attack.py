@@ -51,11 +51,12 @@ def repeated(self: SecretNoiseOptimizer) -> None:
 
 def unclipped(self: SecretNoiseOptimizer) -> None:
     for parameter in self.params:
-        parameter.summed_grad = parameter.grad_sample.double().sum(dim=0)
+        before = 0 if parameter.summed_grad is None else parameter.summed_grad
+        parameter.summed_grad = before + parameter.grad_sample.double().sum(dim=0)
 
 
-def rows_as_customers(self: Customers, features: np.ndarray, labels: np.ndarray, customer: np.ndarray) -> None:
-    real_customers(self, features, labels, np.arange(len(customer)))
+def rows_as_customers(self: Customers, features: Any, labels: Any, customer: Any, **longest: Any) -> None:  # noqa: ANN401
+    real_customers(self, features, labels, np.arange(len(customer)), **longest)
 
 
 FAULTS = {

@@ -16,6 +16,7 @@ from coterie.models.metrics import bin_edges
 from coterie.privacy.discrete import discrete_gaussians
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import Stream
+from coterie.privacy.training import scores
 
 __all__ = ["noisy_histogram", "score_histogram"]
 
@@ -38,7 +39,8 @@ def score_histogram(opened: Opened, plan: Plan, weights: propensity.Weights, str
     rows = order[first]
     columns = {name: values[rows] for name, values in opened.columns.items()}
     features = encode(encoding_of(plan.contract), columns)
-    logits = propensity.logits(plan.model.family, plan.model.hidden, weights, features)
+    # Row by row: in one product of matrices a customer more would move others across an edge.
+    logits = scores(propensity.build(plan.model.family, features.shape[1], plan.model.hidden), weights, features)
     place = np.searchsorted(bin_edges(bins), logits, side="right")
     flat = opened.labels[rows].astype(np.int64) * bins + place
     return np.bincount(flat, minlength=2 * bins).reshape(2, bins).astype(np.int64)

@@ -31,7 +31,8 @@ def training_customers(opened: Opened, plan: Plan) -> Customers:
     mine = ~opened.held_out
     columns = {name: values[mine] for name, values in opened.columns.items()}
     features = taint(encode(encoding_of(plan.contract), columns))
-    return Customers(features, taint(opened.labels[mine]), opened.customer[mine])
+    longest = plan.contract.rows_per_customer
+    return Customers(features, taint(opened.labels[mine]), opened.customer[mine], longest=longest)
 
 
 def trainer_settings(plan: Plan, partner: str, noise_multiplier: float) -> TrainerSettings:

@@ -24,7 +24,8 @@ _FLOATS = NOT_COVERED[-1]
 _SUMMED = (
     "A study in which more partners than the plan's colluders help the coordinator: what they know of the masks and of "
     "the noise is then missing.",
-    "Gradients are computed in floating point; which customers share a step may change their last bits.",
+    "That the machine's arithmetic gives one customer's gradient the same bits whoever else is in the table: it is "
+    "computed row by row for this, and tested, not proved for every processor.",
 )
 
 

@@ -23,10 +23,6 @@ class Batch:
     labels: torch.Tensor
     mask: torch.Tensor
 
-    def to(self, dtype: torch.dtype) -> "Batch":
-        """Return the same customers in another type of number."""
-        return Batch(self.features.to(dtype), self.labels.to(dtype), self.mask.to(dtype))
-
 
 class Customers:
     """A table whose samples are customers; its `repr` shows nothing of it.
@@ -35,15 +31,30 @@ class Customers:
         features: (rows, features), float32.
         labels: (rows,), 0 or 1.
         customer: (rows,), whole numbers; equal numbers are one customer.
+        longest: Rows for which every customer has room: a public constant, so that nobody's shape depends on another's
+            rows. The longest customer's rows where everything is public.
+
+    Raises:
+        ValueError: A customer has more rows than `longest`.
     """
 
-    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.float32], customer: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        customer: NDArray[np.int64],
+        *,
+        longest: int | None = None,
+    ) -> None:
         order = np.argsort(customer, kind="stable")
         _, starts, counts = np.unique(customer[order], return_index=True, return_counts=True)
         self._features = torch.from_numpy(features)
         self._labels = torch.from_numpy(labels)
-        longest = int(counts.max()) if len(counts) else 1
-        slots = np.arange(longest)[None, :]  # (1, rows)
+        most = int(counts.max()) if len(counts) else 1
+        self.longest = most if longest is None else longest
+        if most > self.longest:
+            raise ValueError("a customer has more rows than there is room for")
+        slots = np.arange(self.longest)[None, :]  # (1, rows)
         self._mask = torch.from_numpy((slots < counts[:, None]).astype(np.float32))  # (customers, rows)
         # A padded slot repeats the customer's first row; the mask takes it out of the loss.
         self._rows = torch.from_numpy(order[starts[:, None] + np.where(slots < counts[:, None], slots, 0)])
@@ -58,14 +69,14 @@ class Customers:
 
     @property
     def cells(self) -> int:
-        """How many numbers a batch holds of each customer's features, padding included; private."""
-        return self._rows.shape[1] * self._features.shape[1]
+        """How many numbers a batch holds of each customer's features, padding included."""
+        return self.longest * self._features.shape[1]
 
     def batch(self, chosen: NDArray[np.int64]) -> Batch:
-        """Return the customers at these positions, shape (chosen,)."""
+        """Return the customers at these positions, shape (chosen,), in float64."""
         picked = torch.from_numpy(chosen)
         rows = self._rows[picked]  # (B, L)
         features = self._features[rows]  # (B, L, d)
         if rows.shape[1] == 1:
             features = features[:, 0]  # (B, d): the same gradients, found faster
-        return Batch(features, self._labels[rows], self._mask[picked])
+        return Batch(features.double(), self._labels[rows].double(), self._mask[picked].double())

@@ -20,8 +20,12 @@ from torch.nn import functional
 from coterie.privacy.randomness import Stream
 from coterie.privacy.training.customers import Batch, Customers
 from coterie.privacy.training.optimizer import CustomerOptimizer
+from coterie.privacy.training.rowwise import PIECE, rowwise
 
-__all__ = ["Engine"]
+__all__ = ["CELLS", "Engine"]
+
+CELLS = 2**18
+"""How many numbers, of features and gradients together, are held of customers at a time."""
 
 Optimizer = TypeVar("Optimizer", bound=CustomerOptimizer)
 
@@ -30,13 +34,18 @@ class Engine(Generic[Optimizer]):
     """A copy of a module whose gradients are found customer by customer, and the optimiser that takes them.
 
     Args:
-        module: Maps features to logits of shape (..., 1); its type of number is the one that is computed with.
+        module: Maps features to logits of shape (..., 1); a copy of it is computed in float64, row by row.
         optimizer: What is done with gradients.
+
+    Guarantees:
+        A customer's gradient depends on the weights and on that customer's rows alone, bit for bit: not on who else is
+        in the sample or in the table (`rowwise.py`). Customers go through in pieces whose size follows from the
+        model and from public constants, the last one filled up with a customer whose second gradient is dropped.
     """
 
     def __init__(self, module: nn.Module, optimizer: type[Optimizer]) -> None:
-        self._module = module
-        self._dtype = next(module.parameters()).dtype
+        self._module = rowwise(module)
+        self._parameters = sum(parameter.numel() for parameter in self._module.parameters())
         self._kind = optimizer
         self._build()
 
@@ -74,10 +83,22 @@ class Engine(Generic[Optimizer]):
         """Return who is in a step, by position: each by an independent coin, as the accountant assumes."""
         return np.flatnonzero(stream.uniforms(len(customers)) < rate)
 
-    def _differentiate(self, batch: Batch, positive_weight: float) -> None:
+    def _size(self, customers: Customers) -> int:
+        """Return how many customers a piece has; it follows from public constants."""
+        return max(1, CELLS // (self._parameters * customers.longest + customers.cells) // PIECE) * PIECE
+
+    def _pieces(self, chosen: NDArray[np.int64], customers: Customers) -> list[NDArray[np.int64]]:
+        """Split a sample so that memory does not grow with it; at least one piece, which may be empty."""
+        size = self._size(customers)
+        return [chosen[start : start + size] for start in range(0, max(1, len(chosen)), size)]
+
+    def _differentiate(self, few: NDArray[np.int64], customers: Customers, positive_weight: float) -> None:
         """Leave each customer's gradient with the optimiser."""
+        filled = np.concatenate([few, np.full(self._size(customers) - len(few), few[0])]) if len(few) else few
         self._optimizer.zero_grad(set_to_none=True)
-        self._losses(batch.to(self._dtype), positive_weight).sum().backward()  # type: ignore[no-untyped-call]
+        self._losses(customers.batch(filled), positive_weight).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in self._optimizer.params:
+            parameter.grad_sample = parameter.grad_sample[: len(few)]
 
     def _losses(self, batch: Batch, positive_weight: float) -> torch.Tensor:
         """Return one loss per customer: the weighted mean over its rows, shape (customers,)."""

@@ -3,7 +3,6 @@
 Noise is no matter of this module: every partner adds its share of it to the whole numbers, where it is exact.
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from coterie.privacy.training.engine import Engine
 from coterie.privacy.training.optimizer import CustomerOptimizer
 
 __all__ = ["IntegerSumOptimizer", "SumSettings", "Summer", "greatest_norm", "whole_numbers"]
-
-CELLS = 2**20
-"""How many numbers, of features and gradients together, are held of customers at a time."""
 
 _MOST_UNITS, _MOST_BOUND = 2**20, 2**62
 
@@ -110,8 +106,8 @@ class IntegerSumOptimizer(CustomerOptimizer):
     It takes no step and draws no noise: `noise_multiplier`, `max_grad_norm` and `expected_batch_size` play no part.
 
     Guarantees:
-        As far as a customer's gradient does not depend on who else is in the sample, adding or removing one
-        customer changes the total by a vector of whole numbers of L2 norm at most `sensitivity`, exactly: every
+        Adding or removing one customer changes the total by a vector of whole numbers of L2 norm at most
+        `sensitivity`, exactly: no bit of another's gradient depends on it (`engine.py`), every
         customer's vector is verified in whole numbers, their sum in 64 bits is exact (2**20 units leave room for
         2**42 customers), and holding each coordinate within the bound moves no two sums apart.
 
@@ -157,12 +153,11 @@ class Summer(Engine[IntegerSumOptimizer]):
     """A model and Opacus' engine around it that makes whole-number sums, for any partner's data and any step.
 
     Args:
-        module: Maps features to logits of shape (..., 1); a copy of it in float64 is differentiated.
+        module: Maps features to logits of shape (..., 1); a copy of it is differentiated.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # In float32 the last bit of a gradient is a sixteenth of a unit at 2**20 units; in float64, 2**-33.
-        super().__init__(copy.deepcopy(module).double(), IntegerSumOptimizer)
+        super().__init__(module, IntegerSumOptimizer)
 
     def total(
         self,
@@ -189,26 +184,18 @@ class Summer(Engine[IntegerSumOptimizer]):
 
         Guarantees:
             Adding or removing one customer changes the total by a vector of L2 norm at most `sensitivity`, exactly,
-            in whole numbers, as far as every other customer's gradient stays what it was.
+            in whole numbers: every other customer's part stays what it was, bit for bit.
 
         Leaks:
             The total has no noise: it is for masking together with the partner's share of noise, and for nothing
-            else. Matrix kernels may differ in the last bit of a float64 gradient by the shape of the batch, and
-            with it by who else is in it; that moves a whole number, by 1, only where it lay within that bit of a
-            tie: at 2**20 units, with a chance of about 2**-30 for each coordinate.
+            else.
         """
         self._load(weights)
         self._optimizer.begin(settings)
         chosen = self._sample(customers, settings.sample_rate, stream)
         with self._at_work():
-            for few in self._pieces(chosen, customers.cells):
-                self._differentiate(customers.batch(few), settings.positive_weight)
+            for few in self._pieces(chosen, customers):
+                self._differentiate(few, customers, settings.positive_weight)
                 self._optimizer.clip_and_accumulate()
             total: NDArray[np.int64] = self._optimizer.total().numpy()
         return total
-
-    def _pieces(self, chosen: NDArray[np.int64], cells: int) -> list[NDArray[np.int64]]:
-        """Split a sample so that memory does not grow with it."""
-        parameters = sum(parameter.numel() for parameter in self._module.parameters())
-        size = max(1, CELLS // (parameters + cells))
-        return [chosen[start : start + size] for start in range(0, len(chosen), size)]

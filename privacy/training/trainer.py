@@ -91,7 +91,13 @@ class Trainer(Engine[SecretNoiseOptimizer]):
 
     def _step(self, customers: Customers, settings: TrainerSettings, stream: Stream) -> None:
         chosen = self._sample(customers, settings.sample_rate, stream)
-        self._differentiate(customers.batch(chosen), settings.positive_weight)
+        *first, last = self._pieces(chosen, customers)
+        for few in first:
+            self._differentiate(few, customers, settings.positive_weight)
+            self._optimizer.signal_skip_step(do_skip=True)  # Opacus adds up, and waits for the whole sample
+            self._optimizer.step()
+        self._differentiate(last, customers, settings.positive_weight)
+        self._optimizer.signal_skip_step(do_skip=False)
         self._optimizer.step()
 
     def _configure(self, settings: TrainerSettings, stream: Stream) -> None:

@@ -124,7 +124,8 @@ def plant(monkeypatch):
     def no_clipping():
         def faulty(self):
             for parameter in self.params:
-                parameter.summed_grad = parameter.grad_sample.double().sum(dim=0)
+                before = 0 if parameter.summed_grad is None else parameter.summed_grad
+                parameter.summed_grad = before + parameter.grad_sample.double().sum(dim=0)
 
         monkeypatch.setattr(SecretNoiseOptimizer, "clip_and_accumulate", faulty)
 
@@ -138,8 +139,8 @@ def plant(monkeypatch):
     def rows_as_customers():
         real = Customers.__init__
 
-        def faulty(self, features, labels, customer):
-            real(self, features, labels, np.arange(len(customer)))
+        def faulty(self, features, labels, customer, **longest):
+            real(self, features, labels, np.arange(len(customer)), **longest)
 
         monkeypatch.setattr(Customers, "__init__", faulty)
 
