@@ -142,6 +142,8 @@ families = ["logistic"]
 # it rests on the partners under [peers].
 trust = ["local"]
 minimum_partners = 3
+# For secure-aggregation: how many of the others a plan must assume to work with the coordinator, at least.
+minimum_colluders = 1
 minimum_customers = 1000
 
 # What all studies together may spend of one customer's privacy.

@@ -34,6 +34,7 @@ from coterie.privacy.release import (
     weights_digest,
 )
 from coterie.privacy.schedule import TRAIN
+from coterie.privacy.secagg.messages import arrays_digest
 from coterie.privacy.secagg.noise import discrete_gaussians
 from coterie.privacy.secagg.numbers import Numbers, clamped
 from coterie.privacy.secagg.transcript import cohort_digest
@@ -89,17 +90,19 @@ class SumNode:
                 raise refused("replay", charge.step, "was answered in another epoch or cohort", "ask as before")
             return answered
         self._work.charging.afford(charge, agreed.policy, declared)
-        working = self._sums.ready(agreed.plan, task)
-        stream = self._sums.noise(working)
-        # Which rows are chosen also follows from the question: one noise over two samples would tell them apart.
-        opened = self._work.open(agreed, charge, Stream(stream.bits(32)))
+        working = self._sums.ready(agreed.plan, task, charge)
+        # Rows, sample and noise follow from the question and the table, each by itself: one question has one answer,
+        # and in no restored workspace do two tables have one noise, which would tell them apart.
+        opened = self._work.open(agreed, charge, lambda file: self._sums.stream(working, "rows", file))
+        table = _contents(opened)
+        sample, noise = (self._sums.stream(working, purpose, table) for purpose in ("sample", "noise"))
         customers = self._customers(agreed, charge, opened)
         reservation = self._work.charging.reserve(charge, agreed.policy, declared)
         if customers is not None:
-            total = _gradients(agreed.plan, task.weights, customers, working.numbers, stream)
+            total = _gradients(agreed.plan, task.weights, customers, working.numbers, sample)
         else:
-            total = _counts(agreed.plan, task.weights, opened, working.numbers, stream)
-        noisy = total + discrete_gaussians(working.numbers.share, len(total), stream)
+            total = _counts(agreed.plan, task.weights, opened, working.numbers, sample)
+        noisy = total + discrete_gaussians(working.numbers.share, len(total), noise)
         release = self._sums.mask(agreed.plan, working, noisy, charge)
         self._work.charging.settle(reservation, release)
         return release
@@ -122,6 +125,11 @@ class SumNode:
         if charge.group != TRAINING:
             return None
         return self._work.local(lambda: training.training_customers(opened, agreed.plan), agreed.plan)
+
+
+def _contents(opened: Opened) -> str:
+    """Return the digest of all that a sum is made of; it goes nowhere but into the keys of streams."""
+    return arrays_digest((*opened.columns.values(), opened.labels, opened.customer, opened.held_out))
 
 
 @functools.lru_cache(maxsize=4)

@@ -34,7 +34,7 @@ from coterie.privacy.secagg.messages import DealtShares, MaskedVector, RevealedS
 from coterie.privacy.secagg.numbers import Numbers
 from coterie.privacy.secagg.state import MemberState
 from coterie.privacy.secagg.transcript import MaskTask
-from coterie.privacy.sums import epoch_of, numbers_of
+from coterie.privacy.sums import epoch_of, is_paid, most_epochs, numbers_of
 
 __all__ = ["Sums", "Working"]
 
@@ -91,13 +91,16 @@ class Sums:
         """Begin an epoch with fresh keys.
 
         Raises:
-            TaskRefused: The epoch is not new, or its steps are not the plan's.
+            TaskRefused: The epoch is not new, is beyond the last that the plan may have, or its steps are not the
+                plan's.
         """
         own, kept = self._own(plan, asked.epoch, asked.steps), self._readable(plan)
         if kept is None or kept.state.number != asked.epoch:
             earlier = (int(e.body["epoch"]) for e in self._ledger.entries("keys") if e.body["plan"] == asked.plan)
             if asked.epoch <= max(earlier, default=0):
                 raise refused("secagg", "the epoch", "is not new", "ask for a later one")
+            if asked.epoch > most_epochs(plan):
+                raise refused("secagg", "the epoch", "is beyond the last that the plan may have", "propose a new plan")
             stream = self._random.stream(f"{self._name}/{asked.plan}/epoch/{asked.epoch}")
             state, message = member.begin(own, stream)
             kept = Kept(asked.steps, state, to_bytes(message))
@@ -122,11 +125,14 @@ class Sums:
         self._keep(plan, replace(kept, state=state))
         return self._told(message, "keys", {"epoch": asked.epoch, "steps": list(kept.steps)})
 
-    def ready(self, plan: Plan, task: SumTask) -> Working:
+    def ready(self, plan: Plan, task: SumTask, charge: Charge) -> Working:
         """Check that a sum may be worked on, before data is opened.
 
+        Nothing is stored before the vector is masked: whoever asks again shows again what others dealt.
+
         Raises:
-            TaskRefused: What others dealt is wrong, or the cohort is not one that this partner may add to.
+            TaskRefused: What others dealt is wrong, the cohort is not one that this partner may add to, or the noise
+                of today is not the one that is charged.
         """
         own, kept = self._open(plan, task.epoch)
         about = MaskTask(task.step, task.attempt, weights_digest(task.weights), task.cohort)
@@ -134,17 +140,25 @@ class Sums:
             if task.dealt:
                 kept = replace(kept, state=member.accept(own, kept.state, task.dealt))
             member.ready(own, kept.state, about)
-        return Working(own, kept, about, numbers_of(plan, task.step))
+        working = Working(own, kept, about, numbers_of(plan, task.step))
+        _must_be_paid(plan, working, charge)
+        return working
 
-    def noise(self, working: Working) -> Stream:
-        """Return the stream of a sum's sampling and noise.
+    def stream(self, working: Working, purpose: str, table: str) -> Stream:
+        """Return the stream of a sum's rows, sample or noise.
 
-        It comes from a secret of this sum alone, so that one question has one answer, even in a restored workspace.
+        It comes from a secret of this sum alone, so that one question over one table has one answer, even in a
+        restored workspace; over another table it has independent noise.
         """
-        return member.noise_stream(working.own, working.kept.state, working.task)
+        return member.noise_stream(working.own, working.kept.state, working.task, purpose=purpose, table=table)
 
     def mask(self, plan: Plan, working: Working, vector: NDArray[np.int64], charge: Charge) -> MaskedVector:
-        """Mask a noisy vector; the state says so before anything leaves."""
+        """Mask a noisy vector; the state says so before anything leaves.
+
+        Raises:
+            TaskRefused: Its noise is not the one that is charged.
+        """
+        _must_be_paid(plan, working, charge)
         with self._protocol():
             state, message = member.mask(working.own, working.kept.state, working.task, vector, charge.event)
         self._keep(plan, replace(working.kept, state=state))
@@ -251,6 +265,19 @@ class Sums:
             return seal_key(self._workspace.root / "keys" / "sums.key")
         except FileFault as error:
             raise TaskRefused("fault", *error.faults) from None
+
+
+def _must_be_paid(plan: Plan, working: Working, charge: Charge) -> None:
+    """Refuse a sum whose noise is not that of the charged event.
+
+    Raises:
+        TaskRefused: The code of today makes other noise of the plan than was consented to.
+    """
+    if not is_paid(plan, working.task.step, working.numbers, charge.event):
+        fix = "work with the version that consented, or have the plan proposed anew"
+        raise refused(
+            "fault", charge.step, "has other noise today than was charged when the plan was consented to", fix
+        )
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What all work on data begins with: the plan as it was agreed, the charge, and rows that are opened and checked."""
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from coterie.clients import training
@@ -82,24 +84,28 @@ class Work:
         plan, segments = agreed.plan, agreed.plan.cohort.segments or ()
         return Charge(plan.digest(), plan.purpose, step, attempt, group, event, self.random.name, segments)
 
-    def open(self, agreed: Agreed, charge: Charge, stream: Stream | None = None) -> Opened:
+    def open(self, agreed: Agreed, charge: Charge, rows: Callable[[str], Stream] | None = None) -> Opened:
         """Open the table, checked against the contract and the policy's cohort.
 
         Args:
             agreed: The plan.
             charge: What the work is for.
-            stream: Chooses rows of customers that have too many; None for a stream of its own.
+            rows: Returns, for the digest of the table's file, the stream that chooses rows of customers that have too
+                many; None for a stream of its own.
 
         Raises:
             TaskRefused: "unavailable", whatever is wrong with it.
         """
         plan, workspace = agreed.plan, self.workspace
-        rows = stream or self.random.stream(f"{self.name}/rows/{charge.key}")
         group_key, division = workspace.group_key, agreed.policy.segments
         chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
 
         def opening() -> Opened:
-            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=rows, among=chosen)
+            if rows is None:
+                stream = self.random.stream(f"{self.name}/rows/{charge.key}")
+            else:
+                stream = rows(_file_digest(workspace.table))
+            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=stream, among=chosen)
             # The same for training and measuring: two different answers together would tell the table's size.
             training.check_cohort(opened, agreed.policy.minimum_customers)
             return opened
@@ -127,3 +133,12 @@ class Work:
             self.ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
             self.notes.write("refusals.log", faults)
             raise TaskRefused("unavailable", *faults) from None
+
+
+def _file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or "" where it cannot be read: whoever opens it says so."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

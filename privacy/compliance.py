@@ -96,6 +96,9 @@ def _asked(plan: Plan, policy: Policy) -> list[Reason]:
     budget, privacy = policy.budget, plan.privacy
     if privacy.trust not in policy.trust:
         reasons.append(_reason("trust", "plan.privacy.trust", "is not permitted", "permit it in trust"))
+    if privacy.trust == SECURE and privacy.colluders < policy.minimum_colluders:
+        rule = f"counts on fewer than {policy.minimum_colluders} partners to help the coordinator"
+        reasons.append(_reason("trust", "plan.privacy.colluders", rule, "raise it in the plan"))
     if len(plan.partners) < policy.minimum_partners:
         rule = f"names fewer partners than {policy.minimum_partners}"
         reasons.append(_reason("partners", "plan.partners", rule, "ask for a larger federation"))

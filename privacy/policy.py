@@ -67,6 +67,8 @@ class Policy:
         peers: Identity keys of the other partners by name, compared with them and never taken from the coordinator;
             with secure aggregation the noise of these is what protects this partner's customers.
         minimum_partners: Least roster.
+        minimum_colluders: Least number of partners that a plan with secure aggregation must assume to help the
+            coordinator.
         minimum_customers: Least training customers for this partner to take part in anything. The constant is the
             partner's own: were it the plan's, a row of plans would count the customers.
         budget: What may be spent.
@@ -86,6 +88,7 @@ class Policy:
     budget: Budget
     segments: Segments | None = None
     peers: dict[str, str] = field(default_factory=dict, metadata=text(100))
+    minimum_colluders: int = field(default=1, metadata=integer(1, 1000))
 
 
 def read_policy(path: Path) -> Policy:

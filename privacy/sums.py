@@ -5,14 +5,16 @@ Partner and coordinator both take it from the signed plan, and neither from the 
 
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import Fault, PlanFault
+from coterie.privacy.events import DistributedGaussian, Event
 from coterie.privacy.plan import Plan
 from coterie.privacy.schedule import TRAIN, round_of
 from coterie.privacy.secagg.epoch import Epoch
 from coterie.privacy.secagg.numbers import Numbers
 
-__all__ = ["epoch_of", "numbers_of"]
+__all__ = ["epoch_of", "is_paid", "most_epochs", "numbers_of"]
 
 _MOST_STEPS = 1024
+_SET_UPS = 4  # for each that a study without a fault needs
 
 
 def numbers_of(plan: Plan, step: str) -> Numbers:
@@ -40,3 +42,30 @@ def epoch_of(plan: Plan, number: int, steps: tuple[str, ...]) -> Epoch:
     roster = tuple((partner.name, partner.key) for partner in plan.partners)
     bits = numbers_of(plan, steps[0]).bits
     return Epoch(plan.digest(), number, roster, plan.privacy.threshold, steps, bits)
+
+
+def most_epochs(plan: Plan) -> int:
+    """Return the greatest number that an epoch of a plan may have, and so how many a partner ever begins.
+
+    A study needs one for each round, each measured round and each spare attempt. Set-ups that fail, and coordinators
+    that start again, take more; beyond this number a partner makes no more keys for the plan.
+    """
+    needed = plan.training.rounds + len(plan.metrics.rounds) + plan.training.spare
+    return _SET_UPS * (needed + 1)
+
+
+def is_paid(plan: Plan, step: str, numbers: Numbers, event: Event) -> bool:
+    """Return whether an event is the one that a sum costs that is made in these numbers.
+
+    What is charged was written down with the consent; the numbers follow from the plan by the code of today. Where
+    the two differ, the noise would not be the one that was charged.
+
+    Args:
+        plan: The plan.
+        step: Which sum of it.
+        numbers: The whole numbers, with the noise, in which it is made.
+        event: What is charged.
+    """
+    shares = plan.privacy.threshold - plan.privacy.colluders
+    rate = plan.training.sample_rate if step.startswith(f"{TRAIN}/") else 1.0
+    return event == DistributedGaussian(numbers.share, shares, numbers.sensitivity, rate, 1)

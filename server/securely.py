@@ -18,6 +18,7 @@ from coterie.privacy.events import DistributedGaussian
 from coterie.privacy.plan import Plan, Secure
 from coterie.privacy.schedule import EVALUATE, TRAIN, releases_of
 from coterie.privacy.secagg.opening import Opened
+from coterie.privacy.sums import most_epochs
 from coterie.server.cohort import Cohort
 from coterie.server.conduct import Conduct, Seen
 from coterie.server.optimizers import OptimizerState, advance, optimizer_settings, published, split_flat
@@ -114,7 +115,11 @@ class SecureStudy:
         raise self._aborted(Fault(name, "was not opened in any attempt that the plan has", fix))
 
     def _set_up(self, steps: tuple[str, ...], round_: int) -> SecureSums:
-        """Begin a new epoch."""
+        """Begin a new epoch.
+
+        Raises:
+            StudyAborted: Too few partners answered, or the plan has no epochs left.
+        """
         for number, names in self._epochs(steps):
             self.progress = replace(self.progress, epoch=number, opening=names)
             self._registry.publish(self.progress)
@@ -126,8 +131,11 @@ class SecureStudy:
             sums.leave_out(self._gone(names))
             self._sums = sums
             return sums
-        fix = "see who was missing and why, then resume"
-        raise self._aborted(Fault(f"round {round_}", "had too few partners to set up its sums", fix))
+        if self.progress.epoch >= most_epochs(self._plan):
+            rule, fix = "has begun every set-up that its partners answer", "see why they failed, and propose a new plan"
+        else:
+            rule, fix = "had too few partners to set up its sums", "see who was missing and why, then resume"
+        raise self._aborted(Fault(f"round {round_}", rule, fix))
 
     def _aborted(self, fault: Fault) -> StudyAborted:
         """Publish who did not answer what, and return the end of the study."""
@@ -145,7 +153,8 @@ class SecureStudy:
             yield self.progress.epoch, self.progress.opening
         self._interrupted = False
         for _ in range(_SET_UPS):
-            yield self.progress.epoch + 1, steps
+            if self.progress.epoch < most_epochs(self._plan):
+                yield self.progress.epoch + 1, steps
 
     def _gone(self, steps: tuple[str, ...]) -> set[str]:
         """Return who dropped out of the sum that was opened last, where that was in this epoch: it is out of it."""

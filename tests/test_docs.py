@@ -49,7 +49,7 @@ def test_every_word_of_a_refusal_is_described(code):
 
 
 def test_every_event_is_described():
-    for kind in (events.PoissonGaussian, events.DiscreteGaussian, events.Nothing):
+    for kind in (events.PoissonGaussian, events.DiscreteGaussian, events.DistributedGaussian, events.Nothing):
         assert f"`{kind.kind}`" in text("docs/releases.md")
 
 
@@ -68,6 +68,7 @@ STUDY = (
     plan.Metrics,
     plan.Cohort,
     plan.Partner,
+    plan.Secure,
 )
 
 

@@ -20,7 +20,7 @@ ASKS: Mapping[str, str] = {
     "time": "Does time never go back?",
     "consents": "Did the policy in force permit every plan that was consented to, signed by its coordinator?",
     "charges": "Was every charge consented to, made once, and ended once?",
-    "openings": "Was every secure sum opened once, over enough partners, and after it was paid for?",
+    "openings": "Was every secure sum under keys of its own, opened once, over enough partners, and paid for before?",
     "randomness": "Was all noise drawn from the system's secret randomness?",
     "budgets": "Was no budget ever exceeded, after any entry?",
     "accountants": "Do two independent accountants confirm what each study may spend and did spend?",

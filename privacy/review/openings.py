@@ -1,15 +1,17 @@
 """Secure sums as one partner's ledger tells them: which keys it made, and which sums it helped to open.
 
 The protocol is in `privacy/secagg/`. A ledger cannot show that masks cancelled or that others drew their noise; it can
-show that this partner never opened a sum over too few, never one sum over two lists of survivors, and none that it
-had not paid for. That is what the noise of honest partners in every opened sum rests on.
+show that this partner masked every vector under keys of its own, never opened a sum over too few, never one sum over
+two lists of survivors, and none that it had not paid for. That is what the noise of honest partners in every opened sum
+rests on.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coterie.privacy.charges import Entry
+from coterie.privacy.charges import Charge, Entry
+from coterie.privacy.events import DistributedGaussian
 from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.schedule import round_of
 
@@ -47,11 +49,36 @@ class Sums:
         steps: For each epoch whose keys were made, the sums that they are for.
         dealt: Epochs whose shares were dealt.
         told: What was signed and revealed for a sum, by (step, attempt): each "what" with its entry's body.
+        under: The epoch whose keys a vector was masked with, by (step, attempt), told when it was charged; 0 for none.
+        used: (step, epoch) of vectors that were settled: a step's keys in an epoch mask one of them.
     """
 
     steps: dict[int, tuple[str, ...]] = field(default_factory=dict)
     dealt: set[int] = field(default_factory=set)
     told: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    under: dict[tuple[str, int], int] = field(default_factory=dict)
+    used: set[tuple[str, int]] = field(default_factory=set)
+
+    def reserved(self, charge: Charge) -> None:
+        """Take note of a charge: its vector can be masked with the newest keys alone, older ones are gone by now."""
+        newest = max(self.steps, default=0)
+        masks = newest in self.dealt and charge.step in self.steps[newest]
+        self.under.setdefault((charge.step, charge.attempt), newest if masks else 0)
+
+    def settled(self, charge: Charge) -> list[str]:
+        """Take note of a vector that was made, and return what is wrong with the keys that it was masked with.
+
+        Two vectors under one mask give their difference to everybody; one under no keys was not masked at all.
+        """
+        if not isinstance(charge.event, DistributedGaussian):
+            return []
+        epoch = self.under.get((charge.step, charge.attempt), 0)
+        if not epoch:
+            return ["settles a vector of a secure sum for which no keys and shares were dealt"]
+        if (charge.step, epoch) in self.used:
+            return ["settles a second vector of a secure sum under keys that masked one before"]
+        self.used.add((charge.step, epoch))
+        return []
 
     def summary(self) -> Openings:
         """Return what became of them."""
@@ -108,6 +135,8 @@ def _opening_faults(body: Mapping[str, Any], sums: Sums, paid: Collection[tuple[
         faults.append("opens a secure sum that no settled charge paid for")
     if epoch not in sums.dealt or key[0] not in sums.steps.get(epoch, ()):
         faults.append("opens a secure sum in an epoch without keys and shares for it")
+    if sums.under.get(key, 0) not in {0, epoch}:
+        faults.append("opens a secure sum in another epoch than its vector was masked in")
     # The same entry again is a reply that was made again after a crash, byte for byte.
     if what in told and told[what] != body:
         verb = "signs a list of survivors" if what == SIGNED else "reveals shares"

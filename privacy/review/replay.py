@@ -241,6 +241,7 @@ class Replay:
         for says in charge_faults(charge, entry.at, study):
             self.findings.fail("charges", entry.seq, says)
         study.keys.add((charge.step, charge.attempt))
+        study.sums.reserved(charge)
         study.charged.setdefault(charge.group, Counter())[charge.event] += 1
         policy = self.policies.get(self._in_force)
         if study.plan is None or policy is None or (charge.plan, self._in_force) in self._held:
@@ -261,6 +262,8 @@ class Replay:
             if how == "settled":
                 study.paid.add((charge.step, charge.attempt))
                 study.settled.add((charge.step, charge.attempt, release_name(entry.body["release"])))
+                for says in study.sums.settled(charge):
+                    self.findings.fail("openings", entry.seq, says)
 
     def _sum(self, entry: Entry) -> None:
         study = self.studies.get(entry.body["plan"])

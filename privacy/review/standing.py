@@ -21,7 +21,7 @@ from coterie.privacy.review.replay import Replay
 from coterie.privacy.review.spent import runs_left
 from coterie.privacy.review.verdict import Budget, GroupSpent, Study
 
-__all__ = ["budgets_of", "check_cards", "studies_of"]
+__all__ = ["budgets_of", "check_cards", "studies_of", "sums_asked"]
 
 _GRAIN = 0.002  # what versions of an accountant may differ by in the noise that they find, which is in thousandths
 _ROUNDING = 1e-6  # of an epsilon: what the last digit of a calibration may differ by
@@ -36,6 +36,22 @@ def studies_of(replay: Replay, *, accounting: bool) -> tuple[Study, ...]:
         _study(name, study, unsettled.get(name, 0), replay.findings if accounting else None)
         for name, study in replay.studies.items()
     )
+
+
+def sums_asked(replay: Replay) -> bool:
+    """Return whether any study has secure sums, by its plan, or by what its consent and its entries tell.
+
+    A partner that leaves a plan out must not thereby be asked less: what cannot be decided without it is said.
+    """
+    asked = False
+    for study in replay.studies.values():
+        summed = any(isinstance(event, DistributedGaussian) for event, _ in study.events.values())
+        summed |= bool(study.sums.steps or study.sums.told)
+        asked |= summed or (study.plan is not None and study.plan.privacy.trust == SECURE)
+        if summed and study.plan is None:
+            says = "its plan is not known, so over which partners its sums may be opened was not checked"
+            replay.findings.open("openings", study.entry, says)
+    return asked
 
 
 def budgets_of(replay: Replay) -> tuple[Budget, ...]:

@@ -39,7 +39,10 @@ _ALWAYS: tuple[tuple[str, str, str], ...] = (
 )
 
 _ALONE: tuple[tuple[str, str, str], ...] = (
-    ("contribution bound", "updates", "a customer's gradient is summed over its rows, then clipped, at every step"),
+    (
+        *("contribution bound", "updates"),
+        "a customer's loss is the weighted mean over its rows; its gradient is clipped at every step",
+    ),
     (
         *("sampling", "assumption and code path"),
         "Poisson: each step takes each training customer independently. The partner's software draws the sample from "
@@ -53,8 +56,8 @@ _ALONE: tuple[tuple[str, str, str], ...] = (
 _TOGETHER: tuple[tuple[str, str, str], ...] = (
     (
         *("contribution bound", "updates"),
-        "a customer's gradient is summed over its rows, clipped, and made a vector of whole numbers whose length is "
-        "held to the bound in whole numbers, at every step",
+        "a customer's loss is the weighted mean over its rows; its gradient is clipped, and made a vector of whole "
+        "numbers whose length is held to the bound in whole numbers, at every step",
     ),
     (
         *("sampling", "assumption and code path"),

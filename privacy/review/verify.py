@@ -22,7 +22,7 @@ from coterie.privacy.review.consents import release_name
 from coterie.privacy.review.findings import ASKS, Findings
 from coterie.privacy.review.kept import Keys, check_file
 from coterie.privacy.review.replay import Replay
-from coterie.privacy.review.standing import budgets_of, check_cards, studies_of
+from coterie.privacy.review.standing import budgets_of, check_cards, studies_of, sums_asked
 from coterie.privacy.review.verdict import Verdict
 
 __all__ = ["CANNOT_PROVE", "verify_bundle"]
@@ -253,7 +253,7 @@ class _Review:
                 continue
             cosigned += [(checkpoint.size, one.key, one.at) for one in by]
         asked = {name for name in _ASKED if accounting or name != "cards"} | self.asked
-        asked |= {"openings"} if any(study.openings is not None for study in studies) else set()
+        asked |= {"openings"} if sums_asked(replay) else set()
         return Verdict(
             partner=self.header.partner,
             key=self.header.key,

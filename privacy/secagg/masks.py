@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from coterie.privacy.secagg.keys import derived, shared
 
-__all__ = ["apply", "noise_key", "pair_key", "self_key"]
+__all__ = ["PURPOSES", "apply", "noise_key", "pair_key", "self_key"]
+
+PURPOSES = ("rows", "sample", "noise")
+"""What a partner draws for a sum: which rows of a customer, which customers, and its noise."""
 
 _BLOCK = 1 << 17  # bytes at a time: stream and vector stay in the processor's cache
 _ZEROS = bytes(_BLOCK)
@@ -25,9 +28,17 @@ def self_key(leaf: bytes, about: dict[str, Any], name: str) -> bytes:
     return _key(leaf, about, "self", [name])
 
 
-def noise_key(leaf: bytes, about: dict[str, Any], name: str) -> bytes:
-    """Return the key of a partner's noise, which nobody else ever learns."""
-    return _key(leaf, about, "noise", [name])
+def noise_key(leaf: bytes, about: dict[str, Any], name: str, *, purpose: str, table: str) -> bytes:
+    """Return the key of what a partner draws for a sum, which nobody else ever learns.
+
+    Args:
+        leaf: The noise leaf.
+        about: What `transcript.about` says of the sum.
+        name: Whose leaf.
+        purpose: One of `PURPOSES`: each has a key of its own, so that how much one draws shifts no other.
+        table: Digest of what is summed over: another table has other draws. It goes nowhere but into the key.
+    """
+    return _key(leaf, {**about, "table": table}, purpose, [name])
 
 
 def pair_key(leaf: bytes, public: bytes, about: dict[str, Any], *, pair: tuple[str, str]) -> bytes:

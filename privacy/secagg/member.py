@@ -64,19 +64,29 @@ def ready(own: Own, state: MemberState, task: MaskTask) -> None:
     after(_step(state, task.step).stage, Move.MASK)
 
 
-def noise_stream(own: Own, state: MemberState, task: MaskTask) -> Stream:
-    """Return the stream that this partner's noise for a sum is drawn from.
+def noise_stream(own: Own, state: MemberState, task: MaskTask, *, purpose: str, table: str) -> Stream:
+    """Return the stream that this partner's rows, sample or noise for a sum are drawn from.
+
+    Args:
+        own: Who asks.
+        state: What `accept`, or a step before, returned.
+        task: What the coordinator asked for.
+        purpose: One of `masks.PURPOSES`; each has an independent stream.
+        table: Digest of what is summed over.
 
     Raises:
+        Misuse: There is no such purpose.
         PeerFault: As `ready`.
 
     Guarantees:
-        The same for the same question, also from a restored snapshot, so that no two vectors of one question can be
-        averaged; another for whatever differs in the question.
+        The same for the same question over the same table, also from a restored snapshot, so that no two vectors of
+        one question can be averaged; another, independent one for whatever differs in the question or the table.
     """
+    if purpose not in masks.PURPOSES:
+        raise misused(f"a stream is for one of {', '.join(masks.PURPOSES)}")
     ready(own, state, task)
-    leaf = _step(state, task.step).noise
-    return Stream(masks.noise_key(leaf, about(own.epoch, task, state.keys), own.name))
+    leaf, context = _step(state, task.step).noise, about(own.epoch, task, state.keys)
+    return Stream(masks.noise_key(leaf, context, own.name, purpose=purpose, table=table))
 
 
 def mask(

@@ -11,9 +11,12 @@ from coterie.clients.preview import preview_plan
 from coterie.clients.wire import decode_release
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.charges import Charge
+from coterie.privacy.compliance import breaches
+from coterie.privacy.errors import FileFault
 from coterie.privacy.identity import Identity, verify
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Cohort, Partner
+from coterie.privacy.policy import read_policy
 from coterie.privacy.release import CODES, ConsentGiven, Refused, release_digest
 from coterie.privacy.signed import sign
 from coterie.tests.clients.federation import CONTRACT, TODAY, Federation, changed, files_of, study, watched
@@ -295,3 +298,32 @@ def test_secure_sums_are_permitted_by_their_own_word(federation):
     assert federation.propose(signed=federation.sign(**SUMS).to_bytes()).codes == ("trust",)
     federation.policy(trust=["secure-aggregation"])
     assert federation.propose().codes == ("trust",)
+
+
+def test_secure_sums_that_assume_fewer_colluders_than_the_policy_are_not_trusted(federation):
+    pinned(federation)
+    federation.policy(minimum_colluders=2)
+    assert federation.propose(signed=federation.sign(**SUMS).to_bytes()).codes == ("trust",)
+    assert [line.split(":")[0] for line in lines(federation)] == ["plan.privacy.colluders"]
+    assert " 2 " in lines(federation)[0]
+    # Where each adds all its own noise, nobody's colluding matters.
+    assert isinstance(federation.propose(), ConsentGiven)
+    federation.policy(minimum_colluders=1)
+    assert isinstance(federation.propose(signed=federation.sign(name="again", **SUMS).to_bytes()), ConsentGiven)
+
+
+@pytest.mark.parametrize(("asked", "assumed", "codes"), [(1, 1, []), (2, 2, []), (2, 3, []), (3, 2, ["trust"])])
+def test_as_many_colluders_as_the_policy_asks_for_are_enough(federation, asked, assumed, codes):
+    pinned(federation)
+    federation.policy(minimum_colluders=asked)
+    policy = read_policy(federation.workspace("amber").policy)
+    plan = changed(federation.plan, privacy__colluders=assumed, **SUMS)
+    assert [reason.code for reason in breaches(plan, policy, "amber")] == codes
+
+
+@pytest.mark.parametrize("number", ["0", "1001", "1.5", "true", '"2"'])
+def test_a_number_of_colluders_out_of_range_is_no_policy(federation, number):
+    path = federation.workspace("amber").policy
+    path.write_text(f"minimum_colluders = {number}\n" + path.read_text())
+    with pytest.raises(FileFault, match="minimum_colluders"):
+        read_policy(path)

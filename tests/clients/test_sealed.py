@@ -1,9 +1,13 @@
 """Sealed files: what was sealed comes back; a changed, moved or foreign file does not."""
 
+import itertools
+import os
 import secrets
+import sys
 
 import pytest
 
+from coterie.clients import sealed as module
 from coterie.clients.sealed import read_sealed, seal_key, write_sealed
 from coterie.privacy.errors import FileFault
 
@@ -68,6 +72,67 @@ def test_a_key_is_made_once_and_found_again(tmp_path):
     assert len(first) == 32
     assert seal_key(tmp_path / "key") == first
     assert seal_key(tmp_path / "other") != first
+
+
+def killed_at(path, line):
+    """Make a key in a process that ends, without any cleaning up, before its `line`th line; return whether it did."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    left = line
+
+    def count(_, event, __):
+        nonlocal left
+        left -= event == "line"
+        if left < 0:
+            os._exit(9)
+        return count
+
+    sys.settrace(lambda frame, *_: count if frame.f_code.co_filename == module.__file__ else None)
+    try:
+        seal_key(path)
+    finally:
+        os._exit(0)
+
+
+def test_a_kill_at_any_line_leaves_a_whole_key_or_none(tmp_path):
+    for kills in itertools.count():
+        path = tmp_path / str(kills) / "key"
+        path.parent.mkdir()
+        if not killed_at(path, kills):
+            break
+        kept = path.read_bytes() if path.exists() else None
+        key = seal_key(path)
+        assert len(key) == 32
+        assert kept in {None, key}
+        assert seal_key(path) == key
+        assert list(path.parent.iterdir()) == [path]
+    assert kills > 12
+
+
+def test_a_key_that_another_process_made_first_is_the_key(tmp_path, monkeypatch):
+    path, first = tmp_path / "key", secrets.token_bytes(32)
+    real = os.link
+
+    def link(source, target):
+        path.write_bytes(first)
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    assert seal_key(path) == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_that_cannot_be_written_is_a_fault_and_no_key(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(FileFault, match="No space"):
+            seal_key(tmp_path / "key")
+    assert not (tmp_path / "key").exists()
+    assert len(seal_key(tmp_path / "key")) == 32
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 31, b"\0" * 33])

@@ -2,11 +2,13 @@
 
 import dataclasses
 import datetime
+import itertools
 import json
 import shutil
 import sqlite3
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from flwr.app import Message
 from flwr.clientapp import ClientApp
@@ -14,18 +16,22 @@ from scipy import stats
 
 from coterie.clients import sumnode, work
 from coterie.clients.door import ERROR_CODE, Door
+from coterie.clients.groups import is_held_out
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.sealed import read_sealed
+from coterie.clients.sums import Sums
 from coterie.clients.sumwire import encode_keys
 from coterie.clients.task import DealAsked, KeysAsked, RevealAsked, SignAsked
+from coterie.clients.vault import Opened
 from coterie.clients.wire import decode_release, encode_release
+from coterie.privacy import sums
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.randomness import OsSource
 from coterie.privacy.release import ConsentGiven, Refused, release_digest
 from coterie.privacy.secagg.codec import to_bytes
 from coterie.privacy.secagg.messages import MaskedVector, signed_bytes
-from coterie.privacy.sums import numbers_of
+from coterie.privacy.sums import most_epochs, numbers_of
 from coterie.simulations.partners import workspace_of
 from coterie.tests.clients.federation import (
     BOOKKEEPING,
@@ -137,8 +143,8 @@ def test_data_is_opened_before_the_charge_and_summed_and_noised_after_it(begin, 
         return watching
 
     monkeypatch.setattr(work, "open_table", told("open", work.open_table))
-    sums = "_gradients" if kind == "train" else "_counts"
-    monkeypatch.setattr(sumnode, sums, told("sum", getattr(sumnode, sums)))
+    made = "_gradients" if kind == "train" else "_counts"
+    monkeypatch.setattr(sumnode, made, told("sum", getattr(sumnode, made)))
     monkeypatch.setattr(sumnode, "discrete_gaussians", told("noise", sumnode.discrete_gaussians))
     release = federation.add(step=OTHERS[kind][0])
     before = ["consent", "keys", "keys"]
@@ -183,6 +189,60 @@ def test_no_more_is_charged_than_the_plan_declares(begin):
     federation.set_up(4)
     refused("budget", federation.add, "amber", "train/2", 2)
     assert len(federation.reservations()) == calibrate(federation.plan).updates == 3
+
+
+def other_noise(field):
+    """What calibration returns in a version that makes other noise of the same plan."""
+
+    def newer(plan):
+        found = calibrate(plan)
+        numbers = {
+            kind: dataclasses.replace(n, **{field: max(64, getattr(n, field) // 2)})
+            for kind, n in vars(found.summed).items()
+        }
+        return dataclasses.replace(found, summed=dataclasses.replace(found.summed, **numbers))
+
+    return newer
+
+
+@pytest.mark.parametrize("field", ["share", "sensitivity"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_noise_that_is_not_the_one_consented_to_opens_no_table(begin, kind, field, monkeypatch):
+    federation, step = begin(kind), OTHERS[kind][0]
+    monkeypatch.setattr(sums, "calibrate", other_noise(field))
+    with watched(federation.workspace().table.parent) as opened:
+        refused("fault", federation.add, step=step)
+    assert opened == []
+    assert federation.reservations() == ()
+    assert [step["stage"] for step in unsealed(federation)["steps"]] == ["fresh"] * len(OTHERS[kind])
+    monkeypatch.undo()
+    assert isinstance(federation.add(step=step), MaskedVector)
+
+
+def test_a_consent_to_more_partners_noise_than_the_plan_has_opens_no_table(begin, monkeypatch):
+    federation, real = begin(), work.agreed_plan
+
+    def other(*args, **kwargs):
+        agreed = real(*args, **kwargs)
+        return dataclasses.replace(agreed, update=dataclasses.replace(agreed.update, shares=agreed.update.shares + 1))
+
+    monkeypatch.setattr(work, "agreed_plan", other)
+    with watched(federation.workspace().table.parent) as opened:
+        refused("fault", federation.add)
+    assert opened == []
+    assert federation.reservations() == ()
+
+
+def test_noise_that_changed_while_it_was_drawn_is_not_masked(begin, monkeypatch):
+    federation, real = begin(), Sums.ready
+
+    def other(*args):
+        working = real(*args)
+        return dataclasses.replace(working, numbers=dataclasses.replace(working.numbers, share=64))
+
+    monkeypatch.setattr(Sums, "ready", other)
+    refused("fault", federation.add)
+    assert [step["stage"] for step in unsealed(federation)["steps"]] == ["fresh", "fresh"]
 
 
 def test_a_broken_table_is_one_word_and_costs_nothing(begin):
@@ -346,6 +406,26 @@ def test_an_epoch_that_the_ledger_knows_is_not_begun_again(begin, epoch):
     refused("secagg", federation.keys, epoch=2)
 
 
+def test_epochs_of_a_plan_come_to_an_end_and_may_be_skipped(begin):
+    federation = begin("agreed")
+    most = most_epochs(federation.plan)
+    before = federation.everything()
+    for epoch in (most + 1, 2**31 - 1):
+        refused("secagg", federation.keys, epoch=epoch)
+    assert federation.everything() == before
+    assert not state_path(federation).exists()
+    for epoch in (1, 4, most):
+        federation.keys(epoch=epoch)
+    refused("secagg", federation.keys, epoch=most - 1)
+    refused("secagg", federation.keys, epoch=most + 1)
+    assert federation.keys(epoch=most).epoch == most
+    assert len(federation.everything()) == len(before) + 3
+    federation.set_up(most)
+    with Ears().listening() as ears:
+        federation.open()
+    ears.check()
+
+
 # --- what is put back -----------------------------------------------------------------------------------------
 
 
@@ -376,6 +456,103 @@ def test_in_a_workspace_put_back_another_question_has_other_noise(begin):
     assert not set(noises[0].tolist()) & set(noises[1].tolist())
 
 
+def drawn(federation, copy, *, step, tables, greedy=0):
+    """Put a workspace back and ask the same of one table after another; return what was drawn for each."""
+    found = []
+    opening, drawing = work.open_table, sumnode.discrete_gaussians
+    makers = {name: getattr(sumnode, name) for name in ("_gradients", "_counts")}
+
+    def opened(*args, stream, **kwargs):
+        found.append({"rows": stream.bits(64)})
+        return opening(*args, stream=stream, **kwargs)
+
+    def summed(name):
+        def made(plan, weights, data, numbers, stream):
+            found[-1]["sample"] = stream.bits(64 + greedy)[:64]
+            return makers[name](plan, weights, data, numbers, stream)
+
+        return made
+
+    def noise(scale, count, stream):
+        found[-1]["bits"] = stream.bits(64)
+        found[-1]["noise"] = drawing(scale, count, stream)
+        return found[-1]["noise"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "open_table", opened)
+        patch.setattr(sumnode, "discrete_gaussians", noise)
+        for name in makers:
+            patch.setattr(sumnode, name, summed(name))
+        for table in tables:
+            federation.put_back(copy)
+            federation.put(table)
+            federation.add(step=step)
+    return found
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_in_a_workspace_put_back_another_table_has_other_coins_and_other_noise(begin, kind):
+    federation, step = begin(kind), OTHERS[kind][0]
+    federation.random = OsSource()
+    copy = shutil.copytree(federation.folders["amber"], federation.root / "copy")
+    table, key = table_of("amber", 90), federation.workspace().group_key
+    training = [i for i, name in enumerate(table["customer"].to_pylist()) if not is_held_out(key, name)]
+    held_out = [i for i in range(90) if i not in training]
+    tables = [
+        table,
+        with_cells(table, "age", {training[0]: 44}),
+        with_cells(table, "age", {held_out[0]: 44}),
+        table.take([i for i in range(90) if i != training[0]]),
+        table.take([i for i in range(90) if i != held_out[0]]),
+        table.take(list(range(90))[::-1]),
+    ]
+    found = drawn(federation, copy, step=step, tables=tables)
+    for purpose in ("rows", "sample"):
+        assert len({one[purpose] for one in found}) == len(tables), purpose
+    # Noise that was drawn a few words later, or earlier, is not other noise.
+    for one, other in itertools.combinations([one["noise"] for one in found], 2):
+        for shift in range(-3, 4):
+            pairs = list(zip(one[max(0, shift) :], other[max(0, -shift) :], strict=False))
+            assert sum(mine == its for mine, its in pairs) <= len(pairs) // 2, shift
+
+
+def test_all_that_a_sum_is_made_of_is_in_the_digest_of_its_rows():
+    parts = {"labels": np.zeros(3, np.float32), "customer": np.arange(3), "held_out": np.zeros(3, bool)}
+    rows = Opened({"age": np.zeros(3), "spend": np.ones(3)}, **parts, notes={})
+    others = [rows, dataclasses.replace(rows, columns={"age": np.ones(3), "spend": np.zeros(3)})]
+    for name, array in parts.items():
+        bent = array.copy()
+        bent[2] = 1
+        others.append(dataclasses.replace(rows, **{name: bent}))
+    assert len({sumnode._contents(one) for one in others}) == 5
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_how_much_is_drawn_for_rows_and_sample_moves_no_noise(begin, kind):
+    federation, step = begin(kind), OTHERS[kind][0]
+    federation.random = OsSource()
+    copy, table = shutil.copytree(federation.folders["amber"], federation.root / "copy"), table_of("amber", 90)
+    (one,) = drawn(federation, copy, step=step, tables=[table])
+    (other,) = drawn(federation, copy, step=step, tables=[table], greedy=8)
+    assert one["sample"] == other["sample"]
+    assert one["noise"].tolist() == other["noise"].tolist()
+    assert len({one["rows"], one["sample"], one["bits"]}) == 3
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_workspace_put_back_answers_alike_over_the_same_rows_in_another_file(begin, kind):
+    federation, step = begin(kind), OTHERS[kind][0]
+    federation.random = OsSource()
+    copy = shutil.copytree(federation.folders["amber"], federation.root / "copy")
+    first = federation.add(step=step)
+    federation.put_back(copy)
+    path = federation.workspace().table
+    before = path.read_bytes()
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, compression="gzip")
+    assert path.read_bytes() != before
+    assert to_bytes(federation.add(step=step)) == to_bytes(first)
+
+
 def test_a_state_put_back_without_its_ledger_says_nothing_else_than_it_said(begin):
     federation = begin()
     masked = {name: federation.add(name) for name in FOUR}
@@ -397,6 +574,19 @@ def test_a_state_put_back_deals_to_nobody_else(begin):
     federation.put_back(copy, part="sums")
     refused("secagg", federation.deal, keys=federation.shown[:3])
     assert to_bytes(federation.deal()) == to_bytes(dealt)
+
+
+def test_what_others_dealt_is_stored_with_the_first_vector_and_the_channel_key_is_gone_with_it(begin):
+    federation = begin()
+    before = state_path(federation).read_bytes()
+    federation.workspace().table.rename(federation.root / "gone")
+    refused("unavailable", federation.add)
+    assert state_path(federation).read_bytes() == before
+    assert unsealed(federation)["channel"]
+    other = begin()
+    other.add()
+    assert unsealed(other)["channel"] == ""
+    assert [bool(step["shares"]) for step in unsealed(other)["steps"]] == [True, True]
 
 
 # --- state on disk --------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import pytest
 
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import PlanFault
-from coterie.privacy.sums import epoch_of, numbers_of
-from coterie.tests.clients.federation import MORE, secure_study, study
+from coterie.privacy.events import PoissonGaussian
+from coterie.privacy.sums import epoch_of, is_paid, most_epochs, numbers_of
+from coterie.tests.clients.federation import MORE, changed, secure_study, study
 
 KEYS = tuple(f"ed25519:{index:064x}" for index in range(6))
 
@@ -75,3 +76,29 @@ def test_a_plan_without_secure_sums_has_no_numbers_and_no_epoch():
         numbers_of(plan, "train/1")
     with pytest.raises(PlanFault):
         epoch_of(plan, 1, ("train/1",))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "measured", "spare", "most"), [(1, (1,), 0, 12), (2, (1, 2), 0, 20), (5, (5,), 3, 40), (20, (), 1, 88)]
+)
+def test_a_plan_has_four_epochs_for_each_that_it_needs(rounds, measured, spare, most):
+    plan = changed(PLAN, training__rounds=rounds, metrics__rounds=measured, training__spare=spare)
+    assert most_epochs(plan) == most
+
+
+def test_a_sum_is_paid_by_the_event_of_its_plan_and_by_no_other():
+    mechanisms = calibrate(PLAN)
+    events = {"train/1": mechanisms.update, "evaluate/2": mechanisms.histogram}
+    for step, event in events.items():
+        numbers = numbers_of(PLAN, step)
+        assert is_paid(PLAN, step, numbers, event)
+        for field, value in dataclasses.asdict(event).items():
+            other = value / 2 if field == "sample_rate" else value + 1
+            assert not is_paid(PLAN, step, numbers, dataclasses.replace(event, **{field: other})), field
+        for field in ("share", "sensitivity"):
+            other = dataclasses.replace(numbers, **{field: getattr(numbers, field) - 1})
+            assert not is_paid(PLAN, step, other, event), field
+        assert not is_paid(PLAN, step, numbers, PoissonGaussian(event.noise_multiplier, event.sample_rate, 1))
+    assert not is_paid(PLAN, "train/1", numbers_of(PLAN, "train/1"), events["evaluate/2"])
+    fewer = changed(PLAN, privacy__colluders=0)
+    assert not is_paid(fewer, "train/1", numbers_of(PLAN, "train/1"), events["train/1"])

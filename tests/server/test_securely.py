@@ -11,12 +11,14 @@ from coterie.clients.vault import open_table
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.plan import Secure
 from coterie.privacy.randomness import Stream
+from coterie.privacy.sums import most_epochs
 from coterie.server.coordinator import Interrupted
 from coterie.server.registry import Registry
 from coterie.server.rounds import StudyAborted
 from coterie.tests.clients.federation import changed, secure_study, table_of
 from coterie.tests.clients.summing import FOUR, PLAN, Ears, SilentGrid, Summing, quick_folder
 
+KEYS = ("keys", "round-keys")
 LONG = secure_study()  # two rounds of two steps
 PLANS = {"short": PLAN, "spare": changed(PLAN, training__spare=1), "long": LONG}
 
@@ -224,6 +226,45 @@ def test_a_set_up_is_tried_three_times_and_charges_nothing(begin):
         other.run(SilentGrid(other, lost))
     assert stored(other).epoch == 3
     assert all(other.reservations(name) == () for name in FOUR)
+
+
+def test_set_ups_of_a_plan_come_to_an_end_and_the_study_with_them(begin):
+    federation = begin("spare")
+    most = most_epochs(federation.plan)
+    turns = range(1, most + 9)
+    grid = SilentGrid(federation, {(name, "query.deal", turn) for name in ("birch", "damson") for turn in turns})
+    ends = []
+    while not ends or "every set-up" not in ends[-1]:
+        with pytest.raises(StudyAborted) as caught:
+            federation.run(grid)
+        ends.append(str(caught.value))
+        assert len(ends) <= most
+    assert stored(federation).epoch == most == 16
+    assert len(ends) == 6  # three at a time, then the one that is left
+    for name in FOUR:
+        begun = [e.body["epoch"] for e in federation.everything(name) if (e.kind, e.body.get("what")) == KEYS]
+        assert begun == list(range(1, most + 1))
+        assert federation.reservations(name) == ()
+    ledgers = [federation.everything(name) for name in FOUR]
+    with pytest.raises(StudyAborted, match="every set-up"):
+        federation.run(grid)  # the last one is tried again, and no other
+    assert [federation.everything(name) for name in FOUR] == ledgers
+
+
+def test_a_study_goes_well_up_to_the_last_set_up_that_it_has(begin):
+    federation = begin("short")
+    most = most_epochs(federation.plan)
+
+    def losing(turns):
+        return SilentGrid(federation, {(name, "query.deal", turn) for name in ("birch", "damson") for turn in turns})
+
+    for _ in range(3):
+        with pytest.raises(StudyAborted, match="too few"):
+            federation.run(losing(range(1, most)))
+    assert stored(federation).epoch == 9
+    progress = federation.run(losing((1, 2)))  # the ninth again, and the tenth
+    assert (progress.round, progress.step, progress.epoch) == (1, 2, most)
+    assert set(progress.histograms) == {1}
 
 
 # --- interruptions --------------------------------------------------------------------------------------------------

@@ -199,6 +199,13 @@ def the_policy_permits_no_secure_sums():
     return story, 3
 
 
+@case("consents", "did not permit the plan (trust)")
+def the_plan_assumes_fewer_colluders_than_the_policy_does():
+    story = SumStory(minimum_colluders=2)
+    story.consent(story.plan())
+    return story, 3
+
+
 @case("charges", "does not permit any more (peers)")
 def a_peer_is_not_pinned_any_more_when_the_next_sum_is_charged():
     story, plan = base()
@@ -435,9 +442,9 @@ def shares_are_revealed_for_other_survivors_under_the_same_digest():
 @case("openings", "another list of survivors than it signed")
 def shares_of_another_epoch_are_revealed_than_was_signed_for():
     story, plan = base()
-    story.epoch(plan, 2, *rounds()[0])
     story.charge(plan)
     place = story.opening(plan, "train/1", 1)
+    story.epoch(plan, 2, *rounds()[0])
     told_of = story.parts["entry"][place - 1]["body"]["transcript"]
     return story, story.opening(plan, "train/1", 2, "revealed-shares", transcript=told_of)
 
@@ -466,16 +473,106 @@ def a_sum_is_opened_in_an_epoch_that_never_was():
 @case("openings", "in an epoch without keys and shares for it")
 def a_sum_is_opened_whose_shares_were_never_dealt():
     story, plan = base()
-    story.keys(plan, 2, rounds()[1])
-    story.charge(plan, "train/3")
-    return story, story.opening(plan, "train/3", 2)
+    story.charge(plan, "train/1")
+    story.keys(plan, 2, rounds()[0])
+    return story, story.opening(plan, "train/1", 2)
 
 
 @case("openings", "in an epoch without keys and shares for it")
-def a_sum_is_opened_with_another_step_s_keys():
+def a_sum_is_opened_in_an_epoch_of_other_steps():
     story, plan = base()
-    story.charge(plan, "train/3")
-    return story, story.opening(plan, "train/3", 1)
+    story.charge(plan, "train/1")
+    story.epoch(plan, 2, *rounds()[1])
+    return story, story.opening(plan, "train/1", 2)
+
+
+@case("openings", "in another epoch than its vector was masked in")
+def a_sum_is_opened_in_a_later_epoch_of_the_same_steps():
+    story, plan = base()
+    story.charge(plan, "train/1")
+    story.epoch(plan, 2, *rounds()[0])
+    return story, story.opening(plan, "train/1", 2)
+
+
+@case("openings", "in another epoch than its vector was masked in")
+def two_attempts_are_opened_in_one_epoch():
+    story, plan = base({"training__spare": 1})
+    story.summed(plan, "train/1", 1)
+    story.epoch(plan, 2, *rounds()[0])
+    story.charge(plan, "train/1", attempt=2)
+    return story, story.opening(plan, "train/1", 1, attempt=2)
+
+
+# --- what vectors were masked with ------------------------------------------------------------------------
+
+
+def settled(story, plan, step="train/1", **options):
+    """Charge and settle a vector; returns the place of the settlement."""
+    story.charge(plan, step, **options)
+    return story.size
+
+
+@case("openings", "for which no keys and shares were dealt")
+def a_vector_is_settled_without_any_keys():
+    story = SumStory()
+    plan = story.plan()
+    story.consent(plan)
+    return story, settled(story, plan)
+
+
+@case("openings", "for which no keys and shares were dealt")
+def a_vector_is_settled_for_which_keys_were_made_and_no_shares_dealt():
+    story, plan = base()
+    story.keys(plan, 2, rounds()[1])
+    return story, settled(story, plan, "train/3")
+
+
+@case("openings", "for which no keys and shares were dealt")
+def a_vector_is_settled_under_another_step_s_keys():
+    story, plan = base()
+    return story, settled(story, plan, "train/3")
+
+
+@case("openings", "for which no keys and shares were dealt")
+def a_vector_is_settled_under_keys_that_newer_ones_replaced():
+    story, plan = base()
+    story.epoch(plan, 2, *rounds()[1])
+    return story, settled(story, plan)
+
+
+@case("openings", "for which no keys and shares were dealt")
+def a_vector_is_charged_before_its_shares_are_dealt():
+    story = SumStory()
+    plan = story.plan()
+    story.consent(plan)
+    story.keys(plan, 1, rounds()[0])
+    charge = story.reserve(plan)
+    story.keys(plan, 1, rounds()[0], "dealt-shares")
+    story.settle(charge)
+    return story, story.size
+
+
+@case("openings", "under keys that masked one before")
+def two_attempts_of_one_step_are_settled_under_one_epoch_s_keys():
+    story, plan = base({"training__spare": 2})
+    story.charge(plan, "train/1")
+    return story, settled(story, plan, attempt=2)
+
+
+@case("openings", "under keys that masked one before")
+def three_attempts_are_settled_in_two_epochs():
+    story, plan = base({"training__spare": 2})
+    story.charge(plan, "train/1")
+    story.epoch(plan, 2, *rounds()[0])
+    story.charge(plan, "train/1", attempt=2)
+    return story, settled(story, plan, attempt=3)
+
+
+@case("openings", "under keys that masked one before")
+def two_histograms_are_settled_under_one_epoch_s_keys():
+    story, plan = base({"training__spare": 1})
+    story.charge(plan, "evaluate/1")
+    return story, settled(story, plan, "evaluate/1", attempt=2)
 
 
 @case("openings", "a study without consent")
@@ -506,6 +603,33 @@ def test_a_lie_is_found_at_its_entry(tell, check, says, accounting):
     assert any(says in finding.says for finding in found.findings), [str(finding) for finding in found.findings]
 
 
+def test_vectors_without_keys_are_found_one_by_one():
+    story = SumStory()
+    plan = story.plan()
+    story.consent(plan)
+    places = [settled(story, plan, step) for steps in rounds() for step in steps]
+    found = next(one for one in verdict_of(story.bundle()).checks if one.name == "openings")
+    assert [finding.entry for finding in found.findings] == places
+
+
+def test_an_attempt_that_was_lost_used_no_keys():
+    story, plan = base({"training__spare": 1})
+    story.say("lost", {"reserve": story.reserve(plan)})
+    story.charge(plan, "train/1", attempt=2)
+    story.open(plan, "train/1", 1, attempt=2)
+    assert not failing(verdict_of(story.bundle()))
+
+
+def test_a_vector_that_is_settled_when_a_newer_epoch_was_begun_belongs_to_the_one_that_it_was_charged_in():
+    story, plan = base({"training__spare": 1})
+    charge = story.reserve(plan)
+    story.epoch(plan, 2, *rounds()[0])
+    story.settle(charge)
+    story.charge(plan, "train/1", attempt=2)
+    story.open(plan, "train/1", 2, attempt=2)
+    assert not failing(verdict_of(story.bundle()))
+
+
 @pytest.mark.parametrize(("field", "value"), [("threshold", 4), ("colluders", 2), ("trust", "local")])
 def test_a_plan_that_was_edited_after_it_was_signed_is_not_believed(field, value):
     story, plan = told()
@@ -533,6 +657,48 @@ def test_rules_that_need_the_plan_are_left_open_where_the_bundle_lacks_it():
     assert wanting(verdict)["consents"][0] == "open"
     assert wanting(verdict)["openings"] == ("fails", story.size)  # no charge, whatever the plan says
     assert verdict.studies[0].openings is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"privacy__trust": "local"}], ids=["secure", "local"])
+def test_leaving_a_plan_out_does_not_leave_the_question_out(changes):
+    story = SumStory()
+    plan = story.plan(**changes)
+    story.consent(plan)
+    if not changes:
+        story.epoch(plan, 1, *rounds()[0])
+    story.charge(plan)
+    story.parts["plan"].clear()
+    verdict = verdict_of(story.bundle())
+    (entry,) = [study.entry for study in verdict.studies]
+    found = {check.name: check for check in verdict.checks}
+    assert wanting(verdict)["consents"] == ("open", entry)
+    assert ("openings" in found) == (not changes)
+    if not changes:
+        # What needs no plan was held against it; what does was not decided, and is not said to hold.
+        assert wanting(verdict)["openings"] == ("open", entry)
+        assert "over which partners" in found["openings"].findings[0].says
+
+
+def test_keys_ask_the_question_whatever_a_consent_without_its_plan_declares():
+    story = SumStory()
+    plan = story.plan()
+    events = calibrate(story.plan(privacy__trust="local"))
+    told_of = {name: event_to_dict(getattr(events, name)) for name in ("update", "histogram")}
+    story.consent(
+        plan, **told_of, update_curve=list(curve([events.update])), histogram_curve=list(curve([events.histogram]))
+    )
+    story.epoch(plan, 1, *rounds()[0])
+    story.parts["plan"].clear()
+    assert wanting(verdict_of(story.bundle()))["openings"] == ("open", 3)
+
+
+def test_vectors_without_keys_are_found_without_the_plan():
+    story = SumStory()
+    plan = story.plan()
+    story.consent(plan)
+    place = settled(story, plan)
+    story.parts["plan"].clear()
+    assert failing(verdict_of(story.bundle())) == {"openings": place}
 
 
 # --- figures ----------------------------------------------------------------------------------------------
@@ -681,7 +847,7 @@ def test_the_explanation_says_who_must_be_trusted(truth):
     assert "signed the survivors of 6 sums and gave its shares to open 6 of them, each over at least 3" in words
     assert "Nobody outside the partner needs to be trusted" not in words
     assert "could not be told" not in words
-    assert "float" in section(truth, "What is not covered")
+    assert "row by row" in section(truth, "What is not covered")
     assert "more partners than the plan's colluders" in section(truth, "What is not covered")
     assert "other partners added their noise" in section(truth, "What is assumed")
     assert "Secure" in section(truth, "What no file can prove") or "secure" in section(truth, "What no file can prove")

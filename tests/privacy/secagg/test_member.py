@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import hmac
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -214,7 +215,9 @@ def test_masks_and_noise_are_bound_to_every_field(field):
         other_task = dataclasses.replace(task, **{field: FIELDS[field]})
     first, second = member.about(epoch, task, keys), member.about(changed, other_task, other_keys)
     assert masks.self_key(leaf, first, "art") != masks.self_key(leaf, second, "art")
-    assert masks.noise_key(leaf, first, "art") != masks.noise_key(leaf, second, "art")
+    for purpose in masks.PURPOSES:
+        drawn = [masks.noise_key(leaf, about, "art", purpose=purpose, table="") for about in (first, second)]
+        assert drawn[0] != drawn[1]
     pair = ("art", "books")
     assert masks.pair_key(leaf, public, first, pair=pair) != masks.pair_key(leaf, public, second, pair=pair)
 
@@ -222,7 +225,10 @@ def test_masks_and_noise_are_bound_to_every_field(field):
 def test_masks_of_one_secret_differ_by_purpose_and_by_who():
     about = member.about(epoch_of(4), Cohort(4).task(), "sha256:" + "f" * 64)
     leaf = bytes(range(32))
-    assert len({masks.self_key(leaf, about, "art"), masks.noise_key(leaf, about, "art")}) == 2
+    drawn = {
+        masks.noise_key(leaf, about, "art", purpose=p, table=t) for p in masks.PURPOSES for t in ("", "one", "two")
+    }
+    assert len({masks.self_key(leaf, about, "art"), *drawn}) == 10
     assert masks.self_key(leaf, about, "art") != masks.self_key(leaf, about, "books")
 
 
@@ -232,11 +238,23 @@ def test_noise_is_the_same_for_the_same_question_from_a_snapshot_and_another_for
     restored = MemberState.from_bytes(state.to_bytes())
     tasks = [cohort.task(), cohort.task(model=OTHER_MODEL), cohort.task(attempt=2), cohort.task("train/2")]
     tasks.append(cohort.task(cohort=("art", "books", "cars")))
-    draws = [member.noise_stream(own, state, task).bits(16) for task in tasks]
-    assert [member.noise_stream(own, restored, task).bits(16) for task in tasks] == draws
-    assert len(set(draws)) == len(tasks)
+    purposes, tables = ("rows", "sample", "noise"), ("", "a" * 64, "b" * 64)
+
+    def draws(kept):
+        kinds = itertools.product(tasks, purposes, tables)
+        return [member.noise_stream(own, kept, k, purpose=p, table=t).bits(16) for k, p, t in kinds]
+
+    assert draws(restored) == draws(state)
+    assert len(set(draws(state))) == len(tasks) * 9
     cohort.mask("art", VECTOR)
-    refused(lambda: member.noise_stream(own, cohort.states["art"], cohort.task()))
+    refused(lambda: member.noise_stream(own, cohort.states["art"], cohort.task(), purpose="noise", table=""))
+
+
+def test_a_stream_is_for_a_purpose_that_there_is():
+    cohort = Cohort(4).set_up()
+    for purpose in ("self", "pair", "", "Noise"):  # the first two are purposes of masks
+        with pytest.raises(Misuse):
+            member.noise_stream(cohort.owns["art"], cohort.states["art"], cohort.task(), purpose=purpose, table="")
 
 
 # Said again.
