@@ -21,7 +21,6 @@ from coterie.privacy.checkpoint import (
     origin_of,
     read_note,
     sign_checkpoint,
-    without_cosignatures,
 )
 from coterie.privacy.errors import LedgerFault
 from coterie.privacy.identity import Identity
@@ -116,7 +115,7 @@ def test_a_cosignature_names_the_coordinator_and_its_time():
     checkpoint, cosigned = read_note(COSIGNED, **NAMED)
     assert (checkpoint.size, checkpoint.root) == (42, ROOT)
     assert cosigned == (Cosigned(COORDINATOR.public, NOW),)
-    assert without_cosignatures(COSIGNED) == NOTE == without_cosignatures(NOTE)
+    assert COSIGNED.startswith(NOTE)  # the partner's own lines stay as they were
 
 
 def test_two_coordinators_may_cosign_one_checkpoint():
