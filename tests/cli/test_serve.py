@@ -38,7 +38,10 @@ with federation.node() as node:
         getattr(node, kind)(federation.task(int(step)))
         print("done", flush=True)
 """
+# A shell may have started the tests with the signal ignored, as it does in the background.
 SERVE = f"""{START}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from coterie.cli.serve import serve
 serve(Path(sys.argv[1]), port=0, show=lambda line: print(line, flush=True))
