@@ -7,16 +7,21 @@ import re
 import numpy as np
 import pytest
 
-from coterie.privacy.events import DiscreteGaussian, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
 from coterie.privacy.release import (
     CODES,
     KINDS,
     ConsentGiven,
+    DealtShares,
     LedgerHead,
+    MaskedVector,
     ModelReceived,
     ModelUpdate,
     Refused,
+    RevealedShares,
+    RoundKeys,
     ScoreHistogram,
+    SurvivorsSigned,
     release_digest,
     weights_digest,
 )
@@ -32,6 +37,21 @@ RELEASES = [
     ScoreHistogram(**STEP, event=DiscreteGaussian(5.0, 1), arrays=COUNTS),
     ModelReceived("sha256:p", "books", "sha256:m", "sha256:r"),
     LedgerHead("coterie-ledger/x\n1\n...", 1, ("aa", "bb")),
+]
+BYTES = np.zeros((2, 32), dtype=np.uint8)
+SUM = {"plan": "sha256:p", "partner": "books", "step": "train/1", "attempt": 1, "epoch": 2, "signature": "s"}
+RELEASES += [
+    RoundKeys("sha256:p", "books", 2, ("train/1",), "s", (BYTES[0], BYTES[None])),
+    DealtShares("sha256:p", "books", 2, "sha256:k", "s", (BYTES, BYTES[:, None, None])),
+    MaskedVector(
+        **SUM,
+        model="sha256:m",
+        cohort="sha256:c",
+        event=DistributedGaussian(64, 2, 16, 1.0, 1),
+        arrays=(np.arange(3, dtype=np.uint32),),
+    ),
+    SurvivorsSigned(**SUM, transcript="sha256:t"),
+    RevealedShares(**SUM, transcript="sha256:t", arrays=(BYTES,)),
 ]
 WITH_ARRAYS = RELEASES[2:4]
 
@@ -128,6 +148,7 @@ def test_every_kind_says_what_it_leaks_and_has_an_event():
         assert kind.kind == name
         assert "Leaks:" in inspect.getdoc(kind)
     events = [Nothing, Nothing, PoissonGaussian, DiscreteGaussian, Nothing, Nothing]
+    events += [Nothing, Nothing, DistributedGaussian, Nothing, Nothing]
     assert [type(release.event) for release in RELEASES] == events
 
 
