@@ -1,32 +1,50 @@
 """Where a simulated study takes its partners' tables from.
 
-Three sources read public data sets from the files of installed packages (`packages.txt` pins them); one
-is generated. Every source answers with one table for each partner, whose columns are those that the
-contract of the study of that source names. A source is imported only when it is asked for.
+Most sources read public data sets from the files of installed packages (`packages.txt` pins them); one is
+generated, and one reads files that the user supplies. Every source answers with one table for each partner, whose
+columns are those that the contract of the study of that source names; a source of interactions has a catalogue of
+its items beside. A source is imported only when it is asked for.
 """
 
 import importlib
+from pathlib import Path
 from typing import Final, Protocol, cast
 
 import pyarrow as pa
 
+from coterie.models.catalogue import Catalogue
 from coterie.privacy.errors import Fault
-from coterie.simulations.sources.packages import PackageFile, SourceFault
+from coterie.simulations.sources.packages import SourceFault
 
-__all__ = ["SourceFault", "available", "load"]
+__all__ = ["SourceFault", "available", "catalogue", "load"]
 
 _MODULES: Final = {
     "adult": "coterie.simulations.sources.adult",
+    "baskets": "coterie.simulations.sources.baskets",
     "completejourney": "coterie.simulations.sources.completejourney",
+    "journey-items": "coterie.simulations.sources.journeyitems",
+    "movies": "coterie.simulations.sources.movies",
+    "movies-1m": "coterie.simulations.sources.movies1m",
     "synthetic": "coterie.simulations.sources.synthetic",
     "tafeng": "coterie.simulations.sources.tafeng",
 }
 
 
+_ITEMS: Final = ("baskets", "journey-items", "movies", "movies-1m")
+
+
+class _File(Protocol):
+    def path(self) -> Path: ...
+
+
 class _Source(Protocol):
-    FILES: tuple[PackageFile, ...]
+    FILES: tuple[_File, ...]
 
     def load(self) -> dict[str, pa.Table]: ...
+
+
+class _ItemSource(_Source, Protocol):
+    def catalogue(self) -> Catalogue: ...
 
 
 def load(dataset: str) -> dict[str, pa.Table]:
@@ -42,6 +60,21 @@ def load(dataset: str) -> dict[str, pa.Table]:
         SourceFault: No such source, or its data package is missing or altered.
     """
     return _source(dataset).load()
+
+
+def catalogue(dataset: str) -> Catalogue:
+    """Return the items of a source of interactions, from public lists alone and never counted.
+
+    Args:
+        dataset: Name of the source.
+
+    Raises:
+        SourceFault: No such source of interactions, or its data are missing or altered.
+    """
+    if dataset in _MODULES and dataset not in _ITEMS:
+        rule = "must be a source of interactions"
+        raise SourceFault(Fault("source.dataset", rule, f"name one of {', '.join(_ITEMS)}"))
+    return cast("_ItemSource", _source(dataset)).catalogue()
 
 
 def available(dataset: str) -> bool:

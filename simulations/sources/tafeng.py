@@ -61,6 +61,7 @@ class Lines:
         names: Identifier of each customer, by number.
         ages: Age group of each customer, by number.
         postcodes: Postcode of each customer, by number.
+        subclasses: Code of each subclass, by number.
     """
 
     day: Ints
@@ -70,11 +71,12 @@ class Lines:
     names: list[str]
     ages: list[str]
     postcodes: list[str]
+    subclasses: list[str]
 
     def where(self, keep: npt.NDArray[np.bool_]) -> "Lines":
         """Return the lines that `keep` marks; customers keep their numbers."""
         kept = (self.day[keep], self.customer[keep], self.subclass[keep], self.price[keep])
-        return Lines(*kept, self.names, self.ages, self.postcodes)
+        return Lines(*kept, self.names, self.ages, self.postcodes, self.subclasses)
 
 
 def load() -> dict[str, pa.Table]:
@@ -105,15 +107,17 @@ def read() -> Lines:
     with zipfile.ZipFile(file.path()) as archive, archive.open(archive.namelist()[0]) as stream:
         table = pa.csv.read_csv(stream, convert_options=options)
     customer, names = codes(table["CUSTOMER_ID"])
+    subclass, subclasses = codes(table["PRODUCT_SUBCLASS"])
     first = pa.array(np.unique(customer, return_index=True)[1])
     return Lines(
         day=_days(table["TRANSACTION_DT"]),
         customer=customer,
-        subclass=codes(table["PRODUCT_SUBCLASS"])[0],
+        subclass=subclass,
         price=table["SALES_PRICE"].to_numpy(),
         names=names,
         ages=table["AGE_GROUP"].take(first).fill_null("unknown").to_pylist(),
         postcodes=table["PIN_CODE"].take(first).to_pylist(),
+        subclasses=subclasses,
     )
 
 
