@@ -1,7 +1,9 @@
 """What was agreed: the plan behind a task, as it was consented to and as the policy of today still permits it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +12,11 @@ from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.task import SumTask, Task, weight_shapes
 from coterie.models.propensity import Weights
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian, event_from_dict
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, event_from_dict
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
-from coterie.privacy.schedule import round_of
+from coterie.privacy.schedule import COUNT, EVALUATE, round_of, summed
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["MOST_WEIGHT", "Agreed", "agreed_plan", "check_sum", "check_task"]
@@ -33,6 +35,8 @@ class Agreed:
         updates: How many the study may charge.
         histogram: Event of one score histogram.
         histograms: How many the study may charge.
+        counting: Event of one sum of items' popularity; None where there is none.
+        countings: How many the study may charge.
     """
 
     plan: Plan
@@ -41,6 +45,21 @@ class Agreed:
     updates: int
     histogram: DiscreteGaussian | DistributedGaussian
     histograms: int
+    counting: PoissonGaussian | DistributedGaussian | None = None
+    countings: int = 0
+
+    def declared(self, step: str) -> tuple[Event, int]:
+        """Return the event of one of the study's sums, and how many like it the study may charge.
+
+        Raises:
+            TaskRefused: The study has no such sum.
+        """
+        kind = step.partition("/")[0]
+        if kind == COUNT and self.counting is not None:
+            return self.counting, self.countings
+        if kind == EVALUATE:
+            return self.histogram, self.histograms
+        return self.update, self.updates
 
     def own_events(self) -> tuple[PoissonGaussian, DiscreteGaussian]:
         """Return the events of releases that are private on their own.
@@ -85,13 +104,27 @@ def agreed_plan(
     if plan.cohort.segments and body.get("division") != division(policy):
         fix = "keep them as they were: customers are divided for life"
         raise refused("no-consent", "policy.segments", "are not those that were consented to", fix)
+    return _declared(plan, policy, body)
+
+
+def _declared(plan: Plan, policy: Policy, body: Mapping[str, Any]) -> Agreed:
+    """Read the events that a consent declared; they are of the kinds that the plan's trust has."""
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
-    updates, histograms = int(body["updates"]), int(body["histograms"])
+    updates, histograms, countings = int(body["updates"]), int(body["histograms"]), int(body.get("countings", 0))
+    counting = event_from_dict(body["counting"]) if "counting" in body else None
     if plan.privacy.trust == SECURE:
-        if isinstance(update, DistributedGaussian) and isinstance(histogram, DistributedGaussian):
-            return Agreed(plan, policy, update, updates, histogram, histograms)
-    elif isinstance(update, PoissonGaussian) and isinstance(histogram, DiscreteGaussian):
-        return Agreed(plan, policy, update, updates, histogram, histograms)
+        if (
+            isinstance(update, DistributedGaussian)
+            and isinstance(histogram, DistributedGaussian)
+            and isinstance(counting, DistributedGaussian | None)
+        ):
+            return Agreed(plan, policy, update, updates, histogram, histograms, counting, countings)
+    elif (
+        isinstance(update, PoissonGaussian)
+        and isinstance(histogram, DiscreteGaussian)
+        and isinstance(counting, PoissonGaussian | None)
+    ):
+        return Agreed(plan, policy, update, updates, histogram, histograms, counting, countings)
     raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
 
 
@@ -101,18 +134,18 @@ def check_task(task: Task, plan: Plan) -> None:
     Raises:
         TaskRefused: Its round, attempt or weights are not the plan's.
     """
-    own = plan.privacy.trust != SECURE and 1 <= task.round <= plan.training.rounds
+    own = not summed(plan) and 1 <= task.round <= plan.training.rounds
     if not (own and 1 <= task.attempt <= 1 + plan.training.spare and _sound(task.weights, plan)):
         raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
 
 
 def check_sum(task: SumTask, plan: Plan) -> None:
-    """Hold a task of a secure sum against its plan; nothing here depends on data.
+    """Hold a task of a sum against its plan; nothing here depends on data.
 
     Raises:
         TaskRefused: Its step, attempt or weights are not the plan's.
     """
-    known = plan.privacy.trust == SECURE and round_of(plan, task.step) is not None
+    known = summed(plan) and round_of(plan, task.step) is not None
     if not (known and 1 <= task.attempt <= 1 + plan.training.spare and _sound(task.weights, plan)):
         raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
 

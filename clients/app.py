@@ -59,11 +59,11 @@ def client_app(
 
 
 def _train(partner: PartnerNode, question: RecordDict) -> Release:
-    return partner.sums.add(decode_sum(question)) if is_sum(question) else partner.train(decode_task(question))
+    return partner.add(decode_sum(question)) if is_sum(question) else partner.train(decode_task(question))
 
 
 def _measure(partner: PartnerNode, question: RecordDict) -> Release:
-    return partner.sums.add(decode_sum(question)) if is_sum(question) else partner.measure(decode_task(question))
+    return partner.add(decode_sum(question)) if is_sum(question) else partner.measure(decode_task(question))
 
 
 _QUERIES: Mapping[str, Callable[[PartnerNode, RecordDict], Release]] = {

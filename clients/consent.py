@@ -6,6 +6,7 @@ with the partner's operator.
 
 import dataclasses
 import datetime
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +34,14 @@ class Standing:
         key: Its public identity key.
         today: Its date.
         approves: Whether its operator approved a contract.
+        holds: Whether it holds the catalogue with a digest.
     """
 
     name: str
     key: str
     today: datetime.date
     approves: Callable[[Contract], bool]
+    holds: Callable[[str], bool]
 
 
 def consent(
@@ -72,6 +75,9 @@ def objections(plan: Plan, policy: Policy, standing: Standing) -> list[Reason]:
     if not standing.approves(plan.contract):
         fix = "look at it, then: coterie partner import FOLDER TABLE --plan PLAN"
         reasons.append(_reason("contract", "plan.contract", "was not approved by the partner's operator", fix))
+    if plan.catalogue is not None and not standing.holds(plan.catalogue.digest):
+        fix = "compare the item table with the other partners', then: coterie partner import ... --catalogue ITEMS"
+        reasons.append(_reason("catalogue", "plan.catalogue", "is not one that the partner holds", fix))
     return [*reasons, *breaches(plan, policy, standing.name)]
 
 
@@ -114,6 +120,8 @@ def consent_body(plan: Plan, mechanisms: Mechanisms, policy: Policy, digests: tu
         "update_curve": list(curve([mechanisms.update])),
         "histogram_curve": list(curve([mechanisms.histogram])),
     }
+    if mechanisms.counting is not None:
+        body |= {"counting": event_to_dict(mechanisms.counting), "countings": mechanisms.countings}
     if plan.cohort.segments:
         body |= {"segments": list(plan.cohort.segments), "division": division(policy)}
     return body
@@ -144,8 +152,9 @@ def _left(plan: Plan, policy: Policy, ledger: Ledger, mechanisms: Mechanisms) ->
 
 def _unspent(plan: Plan, ledger: Ledger, mechanisms: Mechanisms, group: str) -> tuple[Event, ...]:
     """Return what the study may still charge: all of it, or the rest of one that is resumed."""
-    charged = [r for r in ledger.charges_of(plan.digest()) if r.charge.group == group]
-    return mechanisms.events(group)[len(charged) :]
+    charged = Counter(r.charge.event for r in ledger.charges_of(plan.digest()) if r.charge.group == group)
+    rest = Counter(mechanisms.events(group)) - charged
+    return tuple(rest.elements())
 
 
 def _reason(code: str, place: str, rule: str, fix: str) -> Reason:

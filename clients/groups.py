@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from coterie.privacy.errors import ContractFault, Fault
 from coterie.privacy.policy import Segments
 
-__all__ = ["HOLDOUT_SHARE", "Among", "is_held_out", "segment_rows"]
+__all__ = ["HOLDOUT_SHARE", "Among", "is_held_out", "segment_of", "segment_rows"]
 
 HOLDOUT_SHARE = 5  # one customer in this many is held out, at every partner, for life
 
@@ -37,14 +37,11 @@ def segment_rows(table: pa.Table, customer: str, among: Among, group_key: bytes)
     Raises:
         ContractFault: The column that divides customers is missing, or puts one customer into two segments.
     """
-    names, by = among.division.names, among.division.by
+    by = among.division.by
     identifiers = pc.cast(table[customer], pa.string())
     if by == "hash":
         encoded = identifiers.combine_chunks().dictionary_encode()
-        known = [
-            names[_keyed(group_key, b"coterie/segment/v1\n", i or "") % len(names)]
-            for i in encoded.dictionary.to_pylist()
-        ]
+        known = [segment_of(among.division, group_key, i or "") for i in encoded.dictionary.to_pylist()]
         segments = pa.array(known, pa.string()).take(encoded.indices)
     else:
         place = f"column {by}"
@@ -59,6 +56,18 @@ def segment_rows(table: pa.Table, customer: str, among: Among, group_key: bytes)
     return table.filter(
         pc.fill_null(pc.is_in(segments, value_set=pa.array(among.chosen, pa.string())), fill_value=False)
     )
+
+
+def segment_of(division: Segments, group_key: bytes, identifier: str) -> str:
+    """Return the segment of a customer where a keyed hash divides them.
+
+    Raises:
+        ContractFault: A column divides them, which a table of interactions does not have.
+    """
+    if division.by != "hash":
+        rule = "divides customers by a column, which interactions do not have"
+        raise ContractFault(Fault("policy.segments", rule, 'divide them by "hash", or let all take part'))
+    return division.names[_keyed(group_key, b"coterie/segment/v1\n", identifier) % len(division.names)]
 
 
 def _keyed(group_key: bytes, label: bytes, identifier: str) -> int:

@@ -3,7 +3,8 @@
     propose -> ConsentGiven | Refused
     train   -> ModelUpdate
     measure -> ScoreHistogram
-    sums    -> what leaves in secure sums (`sumnode.py`)
+    add     -> a sum over own customers, masked (`sumnode.py`) or with all its noise (`ownsums.py`)
+    sums    -> what else leaves in secure sums (`sumnode.py`)
     receive -> ModelReceived
 
 The order inside train and measure is what the guarantee rests on:
@@ -25,10 +26,11 @@ from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed, check_task
 from coterie.clients.consent import codes, consent, consent_body
 from coterie.clients.history import hold_to, introduce
+from coterie.clients.ownsums import OwnSums
 from coterie.clients.receiving import take_model
 from coterie.clients.refusals import TaskRefused, refused
 from coterie.clients.sumnode import SumNode
-from coterie.clients.task import Task, consent_message
+from coterie.clients.task import SumTask, Task, consent_message
 from coterie.clients.work import Work
 from coterie.clients.workspace import Workspace
 from coterie.models.propensity import Weights
@@ -36,12 +38,14 @@ from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault, PlanFault
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.randomness import RandomSource
 from coterie.privacy.release import (
     ConsentGiven,
+    MaskedVector,
     ModelReceived,
     ModelUpdate,
+    PartnerSum,
     Refused,
     ScoreHistogram,
     release_digest,
@@ -66,6 +70,7 @@ class PartnerNode:
         self._work = Work(workspace, ledger, random)
         self._name = workspace.name
         self.sums = SumNode(self._work)
+        self._own_sums = OwnSums(self._work)
 
     @property
     def ledger(self) -> Ledger:
@@ -134,6 +139,16 @@ class PartnerNode:
         write_durably(self._workspace.plan(plan.digest()), signed)
         signature = self._workspace.identity.sign(consent_message(plan.digest(), self._name))
         return ConsentGiven(plan.digest(), self._name, signature)
+
+    def add(self, task: SumTask) -> MaskedVector | PartnerSum | ScoreHistogram:
+        """Release a sum over own customers: masked for a secure sum, or with all its noise, as the plan's trust is.
+
+        Raises:
+            TaskRefused: The task is not the plan's, was lost, or budget, data or protocol do not carry it.
+        """
+        if self._work.agreed(task.plan).plan.privacy.trust == SECURE:
+            return self.sums.add(task)
+        return self._own_sums.add(task)
 
     def train(self, task: Task) -> ModelUpdate:
         """Train for one round and release the update.

@@ -17,11 +17,11 @@ from coterie.privacy.charges import Charge
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, LedgerFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian
-from coterie.privacy.release import MaskedVector, ModelUpdate, ScoreHistogram, release_digest
+from coterie.privacy.release import MaskedVector, ModelUpdate, PartnerSum, ScoreHistogram, release_digest
 
 __all__ = ["Outbox", "Paid"]
 
-Paid = ModelUpdate | ScoreHistogram | MaskedVector
+Paid = ModelUpdate | PartnerSum | ScoreHistogram | MaskedVector
 """A release that a charge pays for."""
 
 
@@ -66,6 +66,8 @@ class Outbox:
             release: Paid
             if head["kind"] == ModelUpdate.kind and isinstance(charge.event, PoissonGaussian):
                 release = ModelUpdate(**head["header"], event=charge.event, arrays=arrays)
+            elif head["kind"] == PartnerSum.kind and isinstance(charge.event, PoissonGaussian):
+                release = PartnerSum(**head["header"], event=charge.event, arrays=arrays)
             elif head["kind"] == ScoreHistogram.kind and isinstance(charge.event, DiscreteGaussian):
                 release = ScoreHistogram(**head["header"], event=charge.event, arrays=arrays)
             elif head["kind"] == MaskedVector.kind and isinstance(charge.event, DistributedGaussian):

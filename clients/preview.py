@@ -40,7 +40,9 @@ def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
         raise FileFault(Fault(str(signed), f"cannot be read ({error.strerror})", "check the path")) from None
     plan = SignedPlan.from_bytes(data, coordinator=policy.coordinator).plan
     with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
-        standing = Standing(workspace.name, workspace.identity.public, now().date(), workspace.approves)
+        standing = Standing(
+            workspace.name, workspace.identity.public, now().date(), workspace.approves, workspace.holds
+        )
         _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
         mechanisms = calibrate(plan)
         rows = [

@@ -8,23 +8,15 @@ A masked vector that was settled is spent, whether or not the sum is ever opened
 a new attempt has a new epoch, a new sample and new noise, and is charged in full.
 """
 
-import functools
-
-import numpy as np
-from numpy.typing import NDArray
-
-from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed, check_sum
+from coterie.clients.parts import open_part
 from coterie.clients.refusals import refused
 from coterie.clients.sums import Sums
-from coterie.clients.task import DealAsked, KeysAsked, RevealAsked, SignAsked, SumTask, encoding_of
-from coterie.clients.vault import Opened
+from coterie.clients.task import DealAsked, KeysAsked, RevealAsked, SignAsked, SumTask
 from coterie.clients.work import Work
-from coterie.models import propensity
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.charges import Charge
 from coterie.privacy.plan import SECURE, Plan
-from coterie.privacy.randomness import Stream
 from coterie.privacy.release import (
     DealtShares,
     MaskedVector,
@@ -33,12 +25,9 @@ from coterie.privacy.release import (
     SurvivorsSigned,
     weights_digest,
 )
-from coterie.privacy.schedule import TRAIN
-from coterie.privacy.secagg.messages import arrays_digest
+from coterie.privacy.schedule import EVALUATE
 from coterie.privacy.secagg.noise import discrete_gaussians
-from coterie.privacy.secagg.numbers import Numbers, clamped
 from coterie.privacy.secagg.transcript import cohort_digest
-from coterie.privacy.training import Customers, Summer, SumSettings
 
 __all__ = ["SumNode"]
 
@@ -93,15 +82,14 @@ class SumNode:
         working = self._sums.ready(agreed.plan, task, charge)
         # Rows, sample and noise follow from the question and the table, each by itself: one question has one answer,
         # and in no restored workspace do two tables have one noise, which would tell them apart.
-        opened = self._work.open(agreed, charge, lambda file: self._sums.stream(working, "rows", file))
-        table = _contents(opened)
-        sample, noise = (self._sums.stream(working, purpose, table) for purpose in ("sample", "noise"))
-        customers = self._customers(agreed, charge, opened)
+        part = open_part(
+            *(self._work, agreed, task, charge),
+            numbers=working.numbers,
+            rows=lambda file: self._sums.stream(working, "rows", file),
+        )
+        sample, noise = (self._sums.stream(working, purpose, part.contents) for purpose in ("sample", "noise"))
         reservation = self._work.charging.reserve(charge, agreed.policy, declared)
-        if customers is not None:
-            total = _gradients(agreed.plan, task.weights, customers, working.numbers, sample)
-        else:
-            total = _counts(agreed.plan, task.weights, opened, working.numbers, sample)
+        total = part.total(sample)
         noisy = total + discrete_gaussians(working.numbers.share, len(total), noise)
         release = self._sums.mask(agreed.plan, working, noisy, charge)
         self._work.charging.settle(reservation, release)
@@ -115,47 +103,6 @@ class SumNode:
 
     def _charge(self, agreed: Agreed, task: SumTask) -> tuple[Charge, int]:
         """Return what a sum costs, and how many like it the study may charge."""
-        if task.step.startswith(f"{TRAIN}/"):
-            return self._work.charge(agreed, task.step, task.attempt, (TRAINING, agreed.update)), agreed.updates
-        charge = self._work.charge(agreed, task.step, task.attempt, (HOLDOUT, agreed.histogram))
-        return charge, agreed.histograms
-
-    def _customers(self, agreed: Agreed, charge: Charge, opened: Opened) -> Customers | None:
-        """Encode the training customers where it is they who are summed."""
-        if charge.group != TRAINING:
-            return None
-        return self._work.local(lambda: training.training_customers(opened, agreed.plan), agreed.plan)
-
-
-def _contents(opened: Opened) -> str:
-    """Return the digest of all that a sum is made of; it goes nowhere but into the keys of streams."""
-    return arrays_digest((*opened.columns.values(), opened.labels, opened.customer, opened.held_out))
-
-
-@functools.lru_cache(maxsize=4)
-def _summer_for(family: str, inputs: int, hidden: int) -> Summer:
-    """Return this process's one summer for a kind of model; weights are overwritten by each sum."""
-    return Summer(propensity.build(family, inputs, hidden))
-
-
-def _gradients(
-    plan: Plan, weights: propensity.Weights, customers: Customers, numbers: Numbers, stream: Stream
-) -> NDArray[np.int64]:
-    """Sum the clipped gradients of a sample of the training customers, without noise."""
-    summer = _summer_for(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)
-    settings = SumSettings(
-        clip=plan.training.clip,
-        sensitivity=numbers.sensitivity,
-        bound=numbers.bound,
-        sample_rate=plan.training.sample_rate,
-        positive_weight=plan.training.positive_weight,
-    )
-    return summer.total(weights, customers, settings=settings, stream=stream)
-
-
-def _counts(
-    plan: Plan, weights: propensity.Weights, opened: Opened, numbers: Numbers, stream: Stream
-) -> NDArray[np.int64]:
-    """Count held-out customers by label and score, in units, without noise: a customer changes one count."""
-    counts = measuring.score_histogram(opened, plan, weights, stream)
-    return clamped(counts.ravel() * numbers.sensitivity, numbers.bound)
+        event, declared = agreed.declared(task.step)
+        group = HOLDOUT if task.step.startswith(f"{EVALUATE}/") else TRAINING
+        return self._work.charge(agreed, task.step, task.attempt, (group, event)), declared

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from coterie.models import propensity
 from coterie.models.features import Binned, Block, Categorical, Encoding, Numeric
+from coterie.models.recommenders import family
+from coterie.models.recommenders.settings import Recommender
 from coterie.privacy.canonical import canonical
 from coterie.privacy.contract import Column, Contract
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import Plan, Recommendation
 from coterie.privacy.secagg.messages import DealtShares, RoundKeys, SurvivorsSigned
 from coterie.privacy.secagg.transcript import Claim
 
@@ -22,6 +24,8 @@ __all__ = [
     "Task",
     "consent_message",
     "encoding_of",
+    "initial_weights",
+    "recommender_of",
     "weight_shapes",
 ]
 
@@ -45,15 +49,15 @@ class Task:
 
 @dataclass(frozen=True)
 class SumTask:
-    """What the coordinator asks for in one secure sum.
+    """What the coordinator asks for in one sum, secure or a partner's own.
 
     Args:
         plan: Digest of the plan.
-        step: Which sum, e.g. "train/3" or "evaluate/2".
+        step: Which sum, e.g. "count/1", "train/3" or "evaluate/2".
         attempt: 1, or more after an attempt that was not opened.
         weights: The model's weights that the sum is about.
-        epoch: Which set-up of the study.
-        cohort: Names between whom the masks are to cancel, sorted.
+        epoch: Which set-up of the study; 1 for a partner's own sum.
+        cohort: Names between whom the masks are to cancel, sorted; the partner alone for its own sum.
         dealt: What the partners dealt in this epoch, with its first sum; nothing afterwards.
     """
 
@@ -136,8 +140,43 @@ def encoding_of(contract: Contract) -> Encoding:
     return Encoding(tuple(_block(column) for column in contract.columns))
 
 
+def recommender_of(plan: Plan) -> Recommender:
+    """Return the public settings of a plan's recommender.
+
+    Raises:
+        ValueError: The plan makes none.
+    """
+    catalogue, rows = plan.catalogue, plan.contract.interactions
+    if catalogue is None or rows is None:
+        raise ValueError("the plan makes no recommender")
+    how = plan.recommendation or Recommendation()
+    return Recommender(
+        family=plan.model.family,
+        items=catalogue.items,
+        longest=rows.most,
+        keep=how.keep,
+        rank=how.rank,
+        dimension=how.dimension,
+        exponent=how.exponent,
+        ridge=how.ridge,
+        content=how.content,
+        negatives=how.negatives,
+        attributes=catalogue.attributes,
+    )
+
+
+def initial_weights(plan: Plan) -> propensity.Weights:
+    """Return the public weights that a study starts from."""
+    if plan.recommends:
+        return family.initial(recommender_of(plan))
+    width = encoding_of(plan.contract).width
+    return propensity.initial(plan.model.family, width, plan.model.hidden, seed=0)
+
+
 def weight_shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of the plan's model."""
+    if plan.recommends:
+        return family.shapes(recommender_of(plan))
     return propensity.shapes(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)
 
 

@@ -81,6 +81,8 @@ def _read_parquet(path: Path) -> pa.Table:
 
 def _read_csv(path: Path, contract: Contract) -> pa.Table:
     texts = {contract.customer, *(column.name for column in contract.columns if column.kind == "categorical")}
+    # A day is the one that is written: read as a time, one with a zone would become the day in UTC.
+    texts |= {contract.interactions.item, contract.interactions.time} if contract.interactions else set()
     options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
     table = pyarrow.csv.read_csv(path, convert_options=options)
     for index, name in enumerate(table.column_names):

@@ -30,6 +30,7 @@ from coterie.privacy.release import (
     LedgerHead,
     ModelReceived,
     ModelUpdate,
+    PartnerSum,
     Refused,
     Release,
     ScoreHistogram,
@@ -191,7 +192,8 @@ def decode_release(
 
     Args:
         content: What came.
-        update: The plan's event of an update, which is not on the wire; None where none is expected.
+        update: The plan's event of an update or of a partner's own sum, which is not on the wire; None where none is
+            expected.
         histogram: The plan's event of a histogram, likewise.
         summed: The plan's event of a masked vector, likewise.
 
@@ -230,6 +232,8 @@ def _release(
         release = ModelReceived(**header)
     elif kind == ModelUpdate.kind and isinstance(update, PoissonGaussian):
         release = ModelUpdate(**header, event=update, arrays=arrays)
+    elif kind == PartnerSum.kind and isinstance(update, PoissonGaussian):
+        release = PartnerSum(**header, event=update, arrays=arrays)
     elif kind == ScoreHistogram.kind and isinstance(histogram, DiscreteGaussian):
         release = ScoreHistogram(**header, event=histogram, arrays=arrays)
     else:

@@ -1,9 +1,12 @@
 """What all work on data begins with: the plan as it was agreed, the charge, and rows that are opened and checked."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coterie.clients import training
 from coterie.clients.agreed import Agreed, agreed_plan
@@ -11,11 +14,12 @@ from coterie.clients.charging import Charging
 from coterie.clients.consent import Standing
 from coterie.clients.groups import Among
 from coterie.clients.history import note_policy
+from coterie.clients.interactions import OpenedHistories, attributes_of, catalogue_of, open_histories
 from coterie.clients.refusals import Notes, TaskRefused, unforeseen
 from coterie.clients.vault import Opened, open_table
 from coterie.clients.workspace import Workspace
 from coterie.privacy.charges import Charge
-from coterie.privacy.errors import ContractFault, Fault, FileFault
+from coterie.privacy.errors import ContractFault, CoterieError, Fault, FileFault
 from coterie.privacy.events import Event
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
@@ -56,7 +60,7 @@ class Work:
     def standing(self) -> Standing:
         """Return what the partner brings to a decision."""
         workspace = self.workspace
-        return Standing(self.name, workspace.identity.public, self.ledger.today, workspace.approves)
+        return Standing(self.name, workspace.identity.public, self.ledger.today, workspace.approves, workspace.holds)
 
     def agreed(self, plan: str) -> Agreed:
         """Find what a task for the plan with this digest rests on.
@@ -111,10 +115,48 @@ class Work:
             return opened
 
         opened = self.local(opening, plan)
-        if opened.notes:
-            lines = tuple(Fault(name, f"in {count} rows", "see the contract") for name, count in opened.notes.items())
-            self.notes.write("data-notes.log", lines)
+        self._note(opened.notes)
         return opened
+
+    def open_histories(self, agreed: Agreed) -> OpenedHistories:
+        """Open the table of interactions, checked against the contract, the catalogue and the policy's cohort.
+
+        Raises:
+            TaskRefused: "unavailable", whatever is wrong with it.
+        """
+        plan, workspace, division = agreed.plan, self.workspace, agreed.policy.segments
+        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
+
+        def opening() -> OpenedHistories:
+            catalogue = catalogue_of(workspace.catalogue(plan.catalogue.digest if plan.catalogue else ""), plan)
+            group_key = workspace.group_key
+            opened = open_histories(workspace.interactions, plan.contract, catalogue, group_key=group_key, among=chosen)
+            if len(opened.training) < agreed.policy.minimum_customers:
+                rule = f"has fewer training customers than the policy's {agreed.policy.minimum_customers}"
+                raise ContractFault(Fault("the table", rule, "take part when there are more"))
+            return opened
+
+        opened = self.local(opening, plan)
+        self._note(opened.notes)
+        return opened
+
+    def attributes(self, agreed: Agreed) -> NDArray[np.float32] | None:
+        """Return the encoded public attributes of the plan's items, (items, attributes); None where it has none.
+
+        Raises:
+            TaskRefused: "unavailable", where the catalogue is not the plan's.
+        """
+        plan = agreed.plan
+        if plan.catalogue is None or not plan.catalogue.attributes:
+            return None
+        path = self.workspace.catalogue(plan.catalogue.digest)
+        return self.local(lambda: attributes_of(path, plan), plan)
+
+    def _note(self, notes: Mapping[str, int]) -> None:
+        """Write down, for the partner's operator, what the contract let pass."""
+        if notes:
+            lines = tuple(Fault(name, f"in {count} rows", "see the contract") for name, count in notes.items())
+            self.notes.write("data-notes.log", lines)
 
     def local(self, work: Callable[[], T], plan: Plan) -> T:
         """Do what depends on rows before anything is charged.
@@ -128,7 +170,7 @@ class Work:
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - a second word for other failures would be a second answer
-            faults = error.faults if isinstance(error, ContractFault) else (unforeseen(error),)
+            faults = error.faults if isinstance(error, CoterieError) else (unforeseen(error),)
             self.workspace.withdraw(plan.contract)
             self.ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
             self.notes.write("refusals.log", faults)

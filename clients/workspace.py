@@ -3,7 +3,8 @@
     coterie.toml    the partner's name
     policy.toml     the partner's rules; without it everything is refused
     keys/           identity.pem (signs consents), groups.key (decides customer groups for life)
-    vault/          customers.parquet
+    vault/          customers.parquet, interactions.parquet
+    catalogues/     public items of plans that recommend, by digest
     contracts/      data contracts that the partner's operator approved, by importing a table for them
     plans/          signed plans that were consented to
     outbox/         releases, so that an unchanged question gets the identical bytes
@@ -18,6 +19,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ from coterie.privacy.schema import read, text
 __all__ = ["Workspace", "WorkspaceBusy"]
 
 _LONGEST = 60  # of a name, as in the plan's roster
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FOLDERS = ("keys", "vault", "contracts", "plans", "outbox", "models", "reports")
 
 
@@ -122,6 +125,20 @@ class Workspace:
     def table(self) -> Path:
         """The customer table."""
         return self.root / "vault" / "customers.parquet"
+
+    @property
+    def interactions(self) -> Path:
+        """The table of interactions."""
+        return self.root / "vault" / "interactions.parquet"
+
+    def catalogue(self, digest: str) -> Path:
+        """Return where the catalogue with this digest is kept; it is public."""
+        return self.root / "catalogues" / f"{digest.removeprefix('sha256:')}.parquet"
+
+    def holds(self, digest: str) -> bool:
+        """Return whether the workspace has the catalogue with this digest."""
+        # The digest is a coordinator's word, and must not ask for any other file.
+        return _DIGEST.fullmatch(digest) is not None and self.catalogue(digest).exists()
 
     @property
     def ledger(self) -> Path:

@@ -21,17 +21,18 @@ def model_card(report: Mapping[str, Any]) -> str:
         f"- **For**: {study['purpose']} ({study['task']}); nothing else was consented to.",
         f"- **Model**: {study['family']}, file `{report['model']['file']}`, sha256 `{report['model']['sha256']}`.",
         f"- **Plan**: `{study['digest']}`, valid until {study['expires']}.",
-        f"- **Trained by**: {len(study['partners'])} partners over {study['rounds']} rounds; no row left any of them.",
+        f"- **Trained by**: {len(study['partners'])} partners over {_rounds(study['rounds'])}; no row left any of "
+        "them.",
         f"- **Guarantee**: epsilon {epsilon} at delta {bound['delta']:g} per {bound['unit']} ({bound['relation']}), "
         f"trust {bound['trust']}, by {bound['accountant']}.",
         "",
         "## How well it does",
         "",
-        "Computed from noisy histograms of held-out customers, which were paid for from the same budget.",
+        _HOW[study["task"]],
         "",
         "| metric | value |",
         "|---|---|",
-        *(f"| {name} | {_figure(last.get(name))} |" for name in _METRICS),
+        *(f"| {name} | {_figure(value)} |" for name, value in _measured(study["task"], last)),
         "",
         "## What the guarantee means",
         "",
@@ -43,14 +44,44 @@ def model_card(report: Mapping[str, Any]) -> str:
         "",
         "## Before use",
         "",
-        "- The score ranks customers; decisions with legal or similarly significant effect need a human.",
-        "- Check calibration and fairness on your own customers: noise weighs most on small groups.",
+        *(f"- {sentence}" for sentence in _USE[study["task"]]),
         "",
     ]
     return "\n".join(lines)
 
 
-_METRICS = ("auc", "average_precision", "top_decile_lift", "calibration_error")
+_METRICS = {
+    "propensity": ("auc", "average_precision", "top_decile_lift", "calibration_error"),
+    "recommendation": ("hr@10 of 99", "hr@10", "hr@20", "ndcg@10", "mrr"),
+}
+_HOW = {
+    "propensity": "Computed from noisy histograms of held-out customers, which were paid for from the same budget.",
+    "recommendation": "Computed from noisy counts of the places of held-out customers' last items, which were paid for "
+    "from the same budget. What is most popular is the floor.",
+}
+_USE = {
+    "propensity": (
+        "The score ranks customers; decisions with legal or similarly significant effect need a human.",
+        "Check calibration and fairness on your own customers: noise weighs most on small groups.",
+    ),
+    "recommendation": (
+        "Scores rank items for a customer from its own history, at its partner; they are no probabilities.",
+        "Lists and reasons say something of a customer's history to whoever sees them: show them to that customer.",
+        "Where the model is not clearly above the floor, recommend what is most popular.",
+        "Check which items and which customers are served less: rare items are lost in noise first.",
+    ),
+}
+
+
+def _measured(task: str, last: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return names and values of what was released; of a recommender with the floor's beside."""
+    found = [(name, last.get(name)) for name in _METRICS[task]]
+    floor = last.get("floor") or {}
+    return found + [(f"{name} of what is most popular", floor[name]) for name in _METRICS[task] if name in floor]
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def _figure(value: object) -> str:

@@ -178,7 +178,7 @@ def sampled_hits(places: Ranks, k: int, negatives: int = NEGATIVES) -> NDArray[n
         k: Length of the list, at least 1.
         negatives: Size of the sample.
     """
-    return _sampled(places, np.ones(k), negatives)
+    return np.minimum(_sampled(places, np.ones(k), negatives), 1.0)  # chances that add up to one, but for rounding
 
 
 def sampled_gains(places: Ranks, k: int, negatives: int = NEGATIVES) -> NDArray[np.float64]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from coterie.privacy.accountant import epsilon
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
-from coterie.privacy.plan import SECURE, Plan, Secure
-from coterie.privacy.schedule import trainings
+from coterie.privacy.plan import SECURE, Plan, Recommendation, Secure
+from coterie.privacy.schedule import countings, trainings
 from coterie.privacy.secagg.numbers import Numbers, numbers_for
 
 __all__ = ["HOLDOUT", "TRAINING", "Mechanisms", "Summed", "calibrate", "central_noise"]
@@ -31,12 +31,15 @@ class Summed:
     """The whole numbers in which a study's secure sums are made.
 
     Args:
-        update: Of the sum of gradients of one step.
-        histogram: Of a sum of histograms; a customer's count is `sensitivity` units.
+        update: Of the sum of gradients, or of statistics, of one step.
+        histogram: Of a sum of histograms; a customer's count is `sensitivity` units. None where partners release
+            histograms of their own.
+        count: Of the sum of items' popularity; None where there is none.
     """
 
     update: Numbers
-    histogram: Numbers
+    histogram: Numbers | None
+    count: Numbers | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Mechanisms:
         updates: How many updates the study may charge: rounds, or steps, and spare attempts.
         histogram: Event of one score histogram.
         histograms: How many histograms the study may charge.
-        summed: The numbers of secure sums; None under another trust.
+        summed: The numbers of sums; None where updates are none.
+        counting: Event of the sum of items' popularity; None where there is none.
+        countings: How many such sums the study may charge.
     """
 
     update: PoissonGaussian | DistributedGaussian
@@ -56,12 +61,19 @@ class Mechanisms:
     histogram: DiscreteGaussian | DistributedGaussian
     histograms: int
     summed: Summed | None = None
+    counting: PoissonGaussian | DistributedGaussian | None = None
+    countings: int = 0
+
+    def kinds(self, group: str) -> tuple[tuple[Event, int], ...]:
+        """Return the events of which the study may charge some to a customer of `group`, each with how many."""
+        if group == HOLDOUT:
+            return ((self.histogram, self.histograms),)
+        counted: tuple[tuple[Event, int], ...] = ((self.counting, self.countings),) if self.counting else ()
+        return (*counted, (self.update, self.updates))
 
     def events(self, group: str) -> tuple[Event, ...]:
         """Return all that the study may release about one customer of `group`."""
-        if group == TRAINING:
-            return (self.update,) * self.updates
-        return (self.histogram,) * self.histograms
+        return tuple(event for event, count in self.kinds(group) for _ in range(count))
 
 
 def calibrate(plan: Plan) -> Mechanisms:
@@ -79,6 +91,8 @@ def calibrate(plan: Plan) -> Mechanisms:
     training, privacy = plan.training, plan.privacy
     counts = (trainings(plan) + training.spare, len(plan.metrics.rounds) + training.spare)
     budgets = (privacy.epsilon * privacy.split.training, privacy.epsilon * privacy.split.metrics)
+    if plan.recommends:
+        return _recommended(plan, budgets, counts)
     if privacy.trust == SECURE:
         return _summed(plan, _least_gaussians(budgets, privacy.delta, rate=training.sample_rate, counts=counts), counts)
     return _calibrate(budgets, privacy.delta, rate=training.sample_rate, steps=training.local_steps, counts=counts)
@@ -106,7 +120,7 @@ def _calibrate(
 ) -> Mechanisms:
     updates, histograms = counts
     multiplier = _least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, steps * updates)], delta), budgets[0])
-    sigma = _least_noise(lambda noise: epsilon([DiscreteGaussian(noise, histograms)], delta), budgets[1])
+    sigma = _least_sigma(budgets[1], delta, histograms)
     return Mechanisms(PoissonGaussian(multiplier, rate, steps), updates, DiscreteGaussian(sigma, 1), histograms)
 
 
@@ -122,23 +136,95 @@ def _least_gaussians(
     )
 
 
-def _summed(plan: Plan, multipliers: tuple[float, float], counts: tuple[int, int]) -> Mechanisms:
+def _recommended(plan: Plan, budgets: tuple[float, float], counts: tuple[int, int]) -> Mechanisms:
+    """Return the mechanisms of sums of statistics: every partner's own, or opened among all."""
+    privacy, rate, spare = plan.privacy, plan.training.sample_rate, plan.training.spare
+    counted = countings(plan) + spare if countings(plan) else 0
+    share = (plan.recommendation or Recommendation()).counts
+    counting, update = _least_pair(budgets[0], privacy.delta, rate=rate, counts=(counted, counts[0]), share=share)
+    if privacy.trust == SECURE:
+        histogram = _least_of_all(budgets[1], privacy.delta, counts[1])
+        return _summed(plan, (update, histogram), counts, (counting, counted))
+    sigma = _least_sigma(budgets[1], privacy.delta, counts[1])
+    largest = max(partner.customers for partner in plan.partners)
+    rooms = ((plan.secure or Secure()).batch_cap or math.ceil(2 * rate * largest), 2 * largest)
+    made = [
+        numbers_for(multiplier=multiplier, partners=1, shares=1, batch_cap=room)
+        for multiplier, room in zip((update, counting or update), rooms, strict=True)
+    ]
+    return Mechanisms(
+        PoissonGaussian(update, rate, 1),
+        counts[0],
+        DiscreteGaussian(sigma, 1),
+        counts[1],
+        Summed(made[0], None, made[1] if counted else None),
+        PoissonGaussian(counting, 1.0, 1) if counted else None,
+        counted,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _least_pair(
+    budget: float, delta: float, *, rate: float, counts: tuple[int, int], share: float
+) -> tuple[float, float]:
+    """Return the noise of sums of popularity and of the others: a share of the budget for the first, all else after.
+
+    The share is one of squared multipliers, which is exact for Gaussians over all customers (Dong, Roth and Su 2022,
+    corollary 3.3); for the others it is where the search begins, and the accountant has the last word.
+    """
+    counted, updates = counts
+    if not counted:
+        return 0.0, _least_noise(lambda noise: _gaussian(noise, rate, updates, delta), budget)
+    first = _least_noise(lambda noise: _gaussian(noise, 1.0, counted, delta), budget) / math.sqrt(share)
+    counting = PoissonGaussian(math.ceil(first * _GRAIN) / _GRAIN, 1.0, counted)
+    if not counting.valid():  # a ledger that held it could not be read any more
+        fix = "raise it, or ask for more epsilon"
+        raise PlanFault(Fault("plan.recommendation.counts", "leaves too little for counting items", fix))
+    update = _least_noise(lambda noise: epsilon([counting, PoissonGaussian(noise, rate, updates)], delta), budget)
+    return counting.noise_multiplier, update
+
+
+@functools.lru_cache(maxsize=64)
+def _least_of_all(budget: float, delta: float, steps: int) -> float:
+    """Return the noise of so many sums over all customers."""
+    return _least_noise(lambda noise: _gaussian(noise, 1.0, steps, delta), budget)
+
+
+@functools.lru_cache(maxsize=64)
+def _least_sigma(budget: float, delta: float, histograms: int) -> float:
+    """Return the noise of so many histograms of a partner's own."""
+    return _least_noise(lambda noise: epsilon([DiscreteGaussian(noise, histograms)], delta), budget)
+
+
+def _gaussian(noise: float, rate: float, steps: int, delta: float) -> float:
+    return epsilon([PoissonGaussian(noise, rate, steps)], delta)
+
+
+def _summed(
+    plan: Plan, multipliers: tuple[float, float], counts: tuple[int, int], counted: tuple[float, int] = (0.0, 0)
+) -> Mechanisms:
     """Turn noise over the sensitivity into whole numbers, which can only add to it."""
     privacy, rate = plan.privacy, plan.training.sample_rate
     shares, partners = privacy.threshold - privacy.colluders, len(plan.partners)
     largest = max(partner.customers for partner in plan.partners)
     cap = (plan.secure or Secure()).batch_cap or math.ceil(2 * rate * largest)
-    numbers = [
-        numbers_for(multiplier=multiplier, partners=partners, shares=shares, batch_cap=room)
-        for multiplier, room in zip(multipliers, (cap, _ROOM * largest), strict=True)
-    ]
-    update, histogram = numbers
+
+    def made(multiplier: float, room: int) -> Numbers:
+        return numbers_for(multiplier=multiplier, partners=partners, shares=shares, batch_cap=room)
+
+    def event(numbers: Numbers, sampled: float) -> DistributedGaussian:
+        return DistributedGaussian(numbers.share, shares, numbers.sensitivity, sampled, 1)
+
+    update, histogram = made(multipliers[0], cap), made(multipliers[1], _ROOM * largest)
+    count = made(counted[0], 2 * largest) if counted[1] else None
     return Mechanisms(
-        DistributedGaussian(update.share, shares, update.sensitivity, rate, 1),
+        event(update, rate),
         counts[0],
-        DistributedGaussian(histogram.share, shares, histogram.sensitivity, 1.0, 1),
+        event(histogram, 1.0),
         counts[1],
-        Summed(update, histogram),
+        Summed(update, histogram, count),
+        event(count, 1.0) if count else None,
+        counted[1],
     )
 
 

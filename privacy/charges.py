@@ -119,7 +119,8 @@ class Reservation:
 
 def refuse_beyond_declared(charge: Charge, earlier: Sequence[Charge], declared: int) -> None:
     """Raise BudgetExhausted, to keep the study within the composition that it declared before it started."""
-    same = [c for c in earlier if c.plan == charge.plan and c.group == charge.group]
+    kind = charge.step.partition("/")[0]
+    same = [c for c in earlier if (c.plan, c.group, c.step.partition("/")[0]) == (charge.plan, charge.group, kind)]
     if len(same) >= declared or any(c.event != charge.event for c in same):
         raise BudgetExhausted(
             Fault(

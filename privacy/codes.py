@@ -12,6 +12,7 @@ CODES: dict[str, str] = {
     "customer": "the plan's customer column is not the partner's",
     "label": "the label is not permitted",
     "contract": "the partner has not approved the plan's data contract",
+    "catalogue": "the partner does not hold the plan's catalogue of items",
     "column": "a column is not permitted",
     "special-column": "a column of special sensitivity is not permitted",
     "family": "the model family is not permitted",

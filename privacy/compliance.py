@@ -54,9 +54,12 @@ def _scope(plan: Plan, policy: Policy) -> list[Reason]:
     contract = plan.contract
     if contract.customer != policy.customer:
         reasons.append(_reason("customer", "plan.contract.customer", "is not the policy's customer", "plan with it"))
-    if contract.label not in policy.labels:
+    if contract.interactions is None and contract.label not in policy.labels:
         reasons.append(_reason("label", "plan.contract.label", "is not permitted", "permit it in labels"))
     names = {column.name for column in contract.columns}
+    rows = contract.interactions
+    if rows is not None:
+        names = {rows.item, rows.time, *([rows.value] if rows.value else [])}
     reasons += [
         _reason("column", f"plan.contract.columns.{name}", "is not permitted", "permit it in columns")
         for name in sorted(names - set(policy.columns))

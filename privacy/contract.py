@@ -5,13 +5,14 @@ data is seen, so encoding with them costs no privacy budget. The contract is dat
 checks a table against it is `clients/vault.py`.
 """
 
+import datetime
 from dataclasses import asdict, dataclass, field
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.errors import Fault
 from coterie.privacy.schema import integer, number, one_of, text
 
-__all__ = ["Column", "Contract"]
+__all__ = ["Column", "Contract", "Interactions"]
 
 _WIDEST = 5000  # features: what a coordinator may make a partner hold in memory for each row
 
@@ -69,31 +70,81 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """What a table of interactions looks like: a row says that a customer chose an item on a day.
+
+    Args:
+        item: Column with the item's code, as the agreed catalogue writes it. Codes that are not in it are left out and
+            counted locally.
+        time: Column with the day: a date, a time, or a text that begins with an ISO date.
+        value: Column with a number, such as a rating, that decides with `least_value` which rows count; None for all.
+        least_value: Least value of a row that counts.
+        most: Items of one customer that are used, its most recent ones; each counts once, from its first day on.
+        least: Items that a customer must have to take part.
+        earliest: First day, as 2025-01-31.
+        latest: Last day.
+        outside: A day before the first or after the last is an "error", or its row is "drop"ped and counted locally.
+    """
+
+    item: str = field(metadata=text(100))
+    time: str = field(metadata=text(100))
+    value: str | None = field(default=None, metadata=text(100))
+    least_value: float | None = field(default=None, metadata=number(-1e15, 1e15))
+    most: int = field(default=256, metadata=integer(2, 2048))
+    least: int = field(default=2, metadata=integer(1, 2048))
+    earliest: str = field(metadata=text(10))
+    latest: str = field(metadata=text(10))
+    outside: str = field(default="error", metadata=one_of("error", "drop"))
+
+    def faults(self, place: str) -> list[Fault]:
+        """Return everything that is wrong beyond types and ranges."""
+        faults = []
+        try:
+            ordered = datetime.date.fromisoformat(self.earliest) <= datetime.date.fromisoformat(self.latest)
+        except ValueError:
+            ordered = False
+        if not ordered:
+            faults.append(Fault(f"{place}.earliest", "and latest must be days, in this order", "write 2025-01-31"))
+        if (self.value is None) != (self.least_value is None):
+            faults.append(Fault(f"{place}.value", "and least_value belong together", "give both or neither"))
+        if self.least > self.most:
+            faults.append(Fault(f"{place}.least", "exceeds most", "lower it"))
+        return faults
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """What every partner's table must look like.
 
     Args:
         customer: Column with the customer's identifier; all rows with one identifier are one unit of
             privacy.
-        label: Column that says what happened, 0 or 1.
-        columns: The features.
+        label: Column that says what happened, 0 or 1; empty for interactions.
+        columns: The features; none for interactions.
         rows_per_customer: Greatest number of rows that a customer may contribute, in 1..256.
         too_many_rows: A customer with more rows is an "error", or a random "sample" of the rows is
             taken and the event counted locally.
+        interactions: What rows say where they are interactions; None where they have label and features.
     """
 
     customer: str = field(metadata=text(100))
-    label: str = field(metadata=text(100))
-    columns: tuple[Column, ...]
+    label: str = field(default="", metadata=text(100, least=0))
+    columns: tuple[Column, ...] = ()
     rows_per_customer: int = field(default=1, metadata=integer(1, 256))
     too_many_rows: str = field(default="error", metadata=one_of("error", "sample"))
+    interactions: Interactions | None = None
 
     def digest(self) -> str:
         """Return the digest by which a partner approves the contract."""
-        return digest(asdict(self))
+        table = asdict(self)
+        if self.interactions is None:  # contracts that were approved before there were interactions keep their name
+            del table["interactions"]
+        return digest(table)
 
     def faults(self, place: str) -> list[Fault]:
         """Return everything that is wrong beyond types and ranges."""
+        if self.interactions is not None:
+            return self._interaction_faults(place, self.interactions)
         faults = [fault for column in self.columns for fault in column.faults(f"{place}.columns")]
         names = [self.customer, self.label, *(column.name for column in self.columns)]
         if len(set(names)) != len(names):
@@ -104,4 +155,15 @@ class Contract:
             faults.append(Fault(f"{place}.columns", rule, "shorten vocabularies or edges"))
         if not self.columns:
             faults.append(Fault(f"{place}.columns", "is empty", "name at least one feature"))
+        if not self.label:
+            faults.append(Fault(f"{place}.label", "is missing", "name the column that says what happened"))
+        return faults
+
+    def _interaction_faults(self, place: str, rows: Interactions) -> list[Fault]:
+        faults = rows.faults(f"{place}.interactions")
+        if self.label or self.columns:
+            faults.append(Fault(f"{place}.label", "and columns do not go with interactions", "remove them"))
+        names = [self.customer, rows.item, rows.time, *([rows.value] if rows.value else [])]
+        if len(set(names)) != len(names):
+            faults.append(Fault(f"{place}.interactions", "uses a name twice", "give each column its own name"))
         return faults

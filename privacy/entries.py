@@ -159,10 +159,12 @@ SHAPES: Mapping[str, Shape] = {
             "histograms": _count,
             "update_curve": _curve,
             "histogram_curve": _curve,
+            "counting": _event,
+            "countings": _count,
             "segments": _names,
             "division": _digest,
         },
-        frozenset({"update_curve", "histogram_curve", "segments", "division"}),
+        frozenset({"update_curve", "histogram_curve", "counting", "countings", "segments", "division"}),
     ),
     "refusal": Shape(
         "the partner said no",

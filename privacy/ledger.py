@@ -115,7 +115,7 @@ class Ledger(Log):
         Args:
             charge: What is to be paid.
             limits: Budgets across studies that must hold after the charge.
-            declared: How many charges with this event the plan declared for this group.
+            declared: How many charges with this event the plan declared for this kind of step.
 
         Returns:
             The durable reservation.

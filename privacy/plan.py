@@ -19,12 +19,17 @@ from coterie.privacy.contract import Contract
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.schema import one_of, parse, text
 from coterie.privacy.terms import (
+    PERSON,
+    RECOMMENDERS,
     SECURE,
+    TRAINED,
+    Catalogued,
     Cohort,
     Metrics,
     Model,
     Partner,
     Privacy,
+    Recommendation,
     Secure,
     Split,
     Training,
@@ -32,13 +37,17 @@ from coterie.privacy.terms import (
 )
 
 __all__ = [
+    "RECOMMENDERS",
     "SECURE",
+    "TRAINED",
+    "Catalogued",
     "Cohort",
     "Metrics",
     "Model",
     "Partner",
     "Plan",
     "Privacy",
+    "Recommendation",
     "Secure",
     "Split",
     "Training",
@@ -47,6 +56,7 @@ __all__ = [
 ]
 
 _MOST_STEPS = 100_000
+_MOST_CELLS = 2**24  # numbers of a sweep's sum, and of one customer in it
 _MOST_SUMMED, _MOST_SUMS = 255, 1024  # shares are points of GF(256); keys are dealt a round at a time
 
 
@@ -57,7 +67,7 @@ class Plan:
     Args:
         name: Short name; with the digest it names the study.
         purpose: What the model is for; policies decide by it.
-        task: "propensity".
+        task: "propensity" or "recommendation".
         expires: Last day on which a partner may work for it.
         contract: What the tables look like.
         model: What is trained.
@@ -68,11 +78,13 @@ class Plan:
         partners: The roster.
         tuning: How the settings were chosen.
         secure: How secure sums are made; None for the defaults.
+        catalogue: The items, for recommendation; None otherwise.
+        recommendation: How the recommender is made; None for the defaults.
     """
 
     name: str = field(metadata=text(60))
     purpose: str = field(metadata=text(100))
-    task: str = field(metadata=one_of("propensity"))
+    task: str = field(metadata=one_of("propensity", "recommendation"))
     expires: datetime.date
     contract: Contract
     model: Model
@@ -83,6 +95,18 @@ class Plan:
     partners: tuple[Partner, ...]
     tuning: Tuning = field(default_factory=Tuning)
     secure: Secure | None = None
+    catalogue: Catalogued | None = None
+    recommendation: Recommendation | None = None
+
+    @property
+    def recommends(self) -> bool:
+        """Whether the plan makes a recommender: every step of it is then a sum of whole numbers."""
+        return self.task == "recommendation"
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a person's contributions are divided: at how many partners it may be a customer."""
+        return self.privacy.partners_per_person or 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -133,9 +157,63 @@ class Plan:
             faults.append(Fault(f"{place}: cohort.segments", rule, "correct the list, or leave it out for all"))
         if self.privacy.trust == SECURE:
             faults += self._secure_faults(place)
+        faults += self._task_faults(place)
+        faults += self._unit_faults(place)
         faults += self.contract.faults(f"{place}: contract")
         if faults:
             raise FileFault(*faults)
+
+    def _unit_faults(self, place: str) -> list[Fault]:
+        """Return what keeps persons at several partners from being protected as one.
+
+        Parts of a k-th each add up to one contribution in a secure sum over all customers, whatever group the person is
+        in at which partner: of Gaussians with a and b parts in both groups, a + b = k, the losses compose to no more
+        than the worse group's alone, because (a/k)^2 + (b/k)^2 <= 1. Sampled by each partner for itself, they do not.
+        """
+        privacy = self.privacy
+        if (privacy.unit == PERSON) != (privacy.partners_per_person is not None):
+            return [
+                Fault(f"{place}: privacy.partners_per_person", f'goes with unit "{PERSON}"', "give both or neither")
+            ]
+        if privacy.unit != PERSON:
+            return []
+        right = self.recommends and privacy.trust == SECURE and self.training.sample_rate == 1
+        if right and self.parts <= len(self.partners):
+            return []
+        rule = f"is for recommendation by {SECURE} at sample_rate 1, with k at most the roster"
+        return [Fault(f"{place}: privacy.unit", rule, "see the statement's table by number of partners instead")]
+
+    def _task_faults(self, place: str) -> list[Fault]:
+        """Return what of the plan does not go with its task."""
+        family, training, faults = self.model.family, self.training, []
+        if self.recommends != (family in {"auto", *RECOMMENDERS}):
+            faults.append(Fault(f"{place}: model.family", f"is none for {self.task}", "choose another"))
+        parts = (self.contract.interactions is not None, self.catalogue is not None)
+        if parts != (self.recommends, self.recommends) or (self.recommendation is not None and not self.recommends):
+            rule = "contract.interactions, catalogue and recommendation go together, with this task alone"
+            faults.append(Fault(f"{place}: task", rule, "add what is missing, or remove what is too much"))
+        if not self.recommends:
+            return faults
+        if family not in {"auto", *TRAINED} and (training.sample_rate != 1 or training.local_steps != 1):
+            rule = "and local_steps must be 1: every sum of this family is over all customers"
+            faults.append(Fault(f"{place}: training.sample_rate", rule, "set both to 1"))
+        if family in {"popularity", "item-gram"} and training.rounds != 1:
+            faults.append(Fault(f"{place}: training.rounds", "must be 1: the model is made of one sum", "set it to 1"))
+        if training.server != "fedavg" or training.server_learning_rate != 1.0 or training.positive_weight != 1.0:
+            fix = "leave it out, and set secure.optimizer and training.learning_rate"
+            faults.append(Fault(f"{place}: training.server", "has no part in recommendation", fix))
+        return faults + self._size_faults(place)
+
+    def _size_faults(self, place: str) -> list[Fault]:
+        """Return what would make a partner's work too large: memory that grew with histories would tell of them."""
+        rows, catalogue, how = self.contract.interactions, self.catalogue, self.recommendation or Recommendation()
+        if self.model.family != "ials" or rows is None or catalogue is None:
+            return []
+        cells = how.dimension * (how.dimension + 3) // 2  # of one item
+        if cells * max(rows.most, min(how.keep, catalogue.items)) <= _MOST_CELLS:
+            return []
+        rule = "makes sums of ials too large for so many items kept, or of one customer"
+        return [Fault(f"{place}: recommendation.dimension", rule, "lower it, or keep fewer items")]
 
     def _secure_faults(self, place: str) -> list[Fault]:
         """Return what makes secure sums unsafe: who may be missing, and who may tell two stories."""

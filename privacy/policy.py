@@ -10,7 +10,7 @@ from typing import Any
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
-from coterie.privacy.plan import SECURE
+from coterie.privacy.plan import RECOMMENDERS, SECURE
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
 
@@ -81,7 +81,7 @@ class Policy:
     purposes: tuple[str, ...] = field(metadata=text(100))
     columns: tuple[str, ...] = field(metadata=text(100))
     special: tuple[str, ...] = field(default=(), metadata=text(100))
-    families: tuple[str, ...] = field(metadata=one_of("logistic", "mlp"))
+    families: tuple[str, ...] = field(metadata=one_of("logistic", "mlp", *RECOMMENDERS))
     trust: tuple[str, ...] = field(metadata=one_of("local", SECURE))
     minimum_partners: int = field(metadata=integer(1, 1000))
     minimum_customers: int = field(metadata=integer(10, 1_000_000_000))

@@ -1,6 +1,6 @@
 """Everything that may leave a partner, each kind with the event that pays for it.
 
-What is not in this file has no way out (`clients/door.py` knows no other kind). A release is named by its
+What is not listed here has no way out (`clients/door.py` knows no other kind). A release is named by its
 digest, which the ledger binds to the reservation that paid for it before a byte leaves.
 """
 
@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie.privacy.answers import ConsentGiven, LedgerHead, ModelReceived, Refused
 from coterie.privacy.canonical import canonical
 from coterie.privacy.codes import CODES
-from coterie.privacy.events import DiscreteGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 from coterie.privacy.secagg.messages import DealtShares, MaskedVector, RevealedShares, RoundKeys, SurvivorsSigned
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MaskedVector",
     "ModelReceived",
     "ModelUpdate",
+    "PartnerSum",
     "Refused",
     "Release",
     "RevealedShares",
@@ -35,71 +37,6 @@ __all__ = [
     "release_digest",
     "weights_digest",
 ]
-
-
-@dataclass(frozen=True)
-class ConsentGiven:
-    """A partner's yes to a plan.
-
-    Leaks: nothing about a customer. That the partner's policy permits the plan.
-
-    Args:
-        plan: Digest of the plan.
-        partner: The partner's name in the roster.
-        signature: The partner's Ed25519 signature on plan and name, 64 bytes.
-    """
-
-    kind: ClassVar[str] = "consent-given"
-    plan: str
-    partner: str
-    signature: bytes
-
-    @property
-    def event(self) -> Event:
-        """What pays for it."""
-        return Nothing()
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """Its fields besides arrays, as plain JSON values."""
-        return {"plan": self.plan, "partner": self.partner, "signature": self.signature.hex()}
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Its arrays."""
-        return ()
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A partner's no, in words that are free of data.
-
-    Leaks: which rules of the partner's policy, which is not secret, the plan breaks. Whatever depends on rows
-    is the one word "unavailable".
-
-    Args:
-        plan: Digest of the plan, or "" when it could not be read.
-        codes: Keys of `CODES`, sorted.
-    """
-
-    kind: ClassVar[str] = "refused"
-    plan: str
-    codes: tuple[str, ...]
-
-    @property
-    def event(self) -> Event:
-        """What pays for it."""
-        return Nothing()
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """Its fields besides arrays, as plain JSON values."""
-        return {"plan": self.plan, "codes": list(self.codes)}
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Its arrays."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -135,11 +72,43 @@ class ModelUpdate:
 
 
 @dataclass(frozen=True)
-class ScoreHistogram:
-    """Noisy counts of held-out customers by label and score.
+class PartnerSum:
+    """One partner's noisy sum over its training customers, in whole numbers: popularity, co-occurrence or gradients.
 
-    Each held-out customer is counted once, by one of its rows drawn at random. AUC, average precision,
-    calibration and lift are computed from the counts by whoever holds them.
+    Leaks: the sum with discrete Gaussian noise on every coordinate, which costs no more than the Gaussian that its
+    event states (`events.DistributedGaussian` with one share); nothing else of the training customers.
+
+    Args:
+        plan: Digest of the plan.
+        partner: The partner's name in the roster.
+        step: "count/1", or "train/" and the step.
+        attempt: 1, or more after a lost attempt.
+        model: Digest of the weights that the sum is about.
+        event: What pays for it.
+        arrays: One array, int64, shape (coordinates,), in units.
+    """
+
+    kind: ClassVar[str] = "partner-sum"
+    plan: str
+    partner: str
+    step: str
+    attempt: int
+    model: str
+    event: PoissonGaussian
+    arrays: tuple[NDArray[Any], ...]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Its fields besides arrays, as plain JSON values."""
+        return _step_header(self)
+
+
+@dataclass(frozen=True)
+class ScoreHistogram:
+    """Noisy counts of held-out customers by label and score; for recommenders by ranking and rank.
+
+    Each held-out customer is counted once, by one of its rows drawn at random, or by its last item under one of two
+    rankings drawn at random. AUC, lift, hit rates and the like are computed from the counts by whoever holds them.
 
     Leaks: the counts with discrete Gaussian noise on every one, which its event pays for.
 
@@ -150,7 +119,8 @@ class ScoreHistogram:
         attempt: 1, or more after a lost attempt.
         model: Digest of the weights that were scored.
         event: What pays for it.
-        arrays: One array, int64, shape (2, bins): row 0 counts label 0.
+        arrays: One array, int64, shape (2, bins): row 0 counts label 0; for recommenders it counts ranks by popularity,
+            and row 1 those by the model.
     """
 
     kind: ClassVar[str] = "score-histogram"
@@ -168,90 +138,21 @@ class ScoreHistogram:
         return _step_header(self)
 
 
-@dataclass(frozen=True)
-class ModelReceived:
-    """A partner's word that it holds a study's final model and the coordinator's record of the study.
-
-    Leaks: nothing about a customer.
-
-    Args:
-        plan: Digest of the plan.
-        partner: The partner's name in the roster.
-        model: Digest of the weights.
-        record: Digest of the record.
-    """
-
-    kind: ClassVar[str] = "model-received"
-    plan: str
-    partner: str
-    model: str
-    record: str
-
-    @property
-    def event(self) -> Event:
-        """What pays for it."""
-        return Nothing()
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """Its fields besides arrays, as plain JSON values."""
-        return {"plan": self.plan, "partner": self.partner, "model": self.model, "record": self.record}
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Its arrays."""
-        return ()
-
-
-@dataclass(frozen=True)
-class LedgerHead:
-    """A signed checkpoint of the partner's ledger, which goes with a reply to a coordinator that asks for it.
-
-    Leaks: how many entries the ledger holds, so how busy the partner is with all its studies; nothing about a
-    customer. Root and proof are hashes of entries, each with 16 random bytes of its own, and cannot be guessed open.
-
-    Args:
-        note: The checkpoint, as `checkpoint.sign_checkpoint` writes it.
-        since: Size of the earlier checkpoint that the coordinator showed; 0 for none.
-        proof: That the ledger extends it (RFC 9162, section 2.1.4), in hexadecimal.
-    """
-
-    kind: ClassVar[str] = "ledger-head"
-    note: str
-    since: int
-    proof: tuple[str, ...]
-
-    @property
-    def event(self) -> Event:
-        """What pays for it."""
-        return Nothing()
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """Its fields besides arrays, as plain JSON values."""
-        return {"note": self.note, "since": self.since, "proof": list(self.proof)}
-
-    @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Its arrays."""
-        return ()
-
-
 Summing = RoundKeys | DealtShares | MaskedVector | SurvivorsSigned | RevealedShares
 """What leaves in a secure sum; described in `privacy/secagg/messages.py`."""
 
-Release = ConsentGiven | Refused | ModelUpdate | ScoreHistogram | ModelReceived | LedgerHead | Summing
+Release = ConsentGiven | Refused | ModelUpdate | PartnerSum | ScoreHistogram | ModelReceived | LedgerHead | Summing
 
 KINDS: dict[str, type[Release]] = {
     kind.kind: kind
     for kind in (
-        *(ConsentGiven, Refused, ModelUpdate, ScoreHistogram, ModelReceived, LedgerHead),
+        *(ConsentGiven, Refused, ModelUpdate, PartnerSum, ScoreHistogram, ModelReceived, LedgerHead),
         *(RoundKeys, DealtShares, MaskedVector, SurvivorsSigned, RevealedShares),
     )
 }
 
 
-def _step_header(release: ModelUpdate | ScoreHistogram) -> dict[str, Any]:
+def _step_header(release: ModelUpdate | PartnerSum | ScoreHistogram) -> dict[str, Any]:
     return {
         "plan": release.plan,
         "partner": release.partner,

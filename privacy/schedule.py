@@ -3,27 +3,46 @@
 trust "local"                 train/ROUND: one update of local steps;   evaluate/ROUND: one histogram
 trust "secure-aggregation"    train/STEP: one secure sum for each step of every round, counted through;
                               evaluate/ROUND: one secure sum of histograms
+recommendation                count/1, before all else: one sum of items' popularity (not for the family of that name);
+                              train/STEP and evaluate/ROUND as above, secure sums or each partner's own by the trust
 """
 
 from coterie.privacy.plan import SECURE, Plan
 
-__all__ = ["EVALUATE", "TRAIN", "releases_of", "round_of", "trainings"]
+__all__ = ["COUNT", "EVALUATE", "TRAIN", "countings", "releases_of", "round_of", "summed", "trained", "trainings"]
 
-TRAIN, EVALUATE = "train", "evaluate"
+COUNT, TRAIN, EVALUATE = "count", "train", "evaluate"
+
+
+def summed(plan: Plan) -> bool:
+    """Return whether every step of training is a sum of whole numbers, opened among partners or each one's own."""
+    return plan.privacy.trust == SECURE or plan.recommends
+
+
+def countings(plan: Plan) -> int:
+    """Return how many sums of items' popularity the study has, without spare attempts."""
+    return int(plan.recommends and plan.model.family != "popularity")
 
 
 def trainings(plan: Plan) -> int:
-    """Return how many releases of the training group the study has, without spare attempts."""
-    per_round = plan.training.local_steps if plan.privacy.trust == SECURE else 1
+    """Return how many updates, or sums of steps, the study has, without spare attempts."""
+    per_round = plan.training.local_steps if summed(plan) else 1
     return plan.training.rounds * per_round
+
+
+def trained(plan: Plan) -> tuple[str, ...]:
+    """Return the names of all releases about training customers, in their order."""
+    counted = tuple(f"{COUNT}/{number}" for number in range(1, countings(plan) + 1))
+    return (*counted, *(f"{TRAIN}/{number}" for number in range(1, trainings(plan) + 1)))
 
 
 def releases_of(plan: Plan, round_: int) -> tuple[str, ...]:
     """Return the names of a round's releases, in their order."""
     per_round = trainings(plan) // plan.training.rounds
     first = (round_ - 1) * per_round + 1
+    counted = tuple(f"{COUNT}/{number}" for number in range(1, countings(plan) + 1) if round_ == 1)
     measured = (f"{EVALUATE}/{round_}",) if round_ in plan.metrics.rounds else ()
-    return (*(f"{TRAIN}/{number}" for number in range(first, first + per_round)), *measured)
+    return (*counted, *(f"{TRAIN}/{number}" for number in range(first, first + per_round)), *measured)
 
 
 def round_of(plan: Plan, step: str) -> int | None:
@@ -34,6 +53,8 @@ def round_of(plan: Plan, step: str) -> int | None:
     number = int(text)
     if kind == EVALUATE:
         return number if number in plan.metrics.rounds else None
+    if kind == COUNT:
+        return 1 if 1 <= number <= countings(plan) else None
     if kind != TRAIN or not 1 <= number <= trainings(plan):
         return None
     return (number - 1) // (trainings(plan) // plan.training.rounds) + 1

@@ -46,6 +46,7 @@ class Rule:
         open_high: Whether `high` itself is refused.
         choices: Allowed texts; empty for any.
         longest: Greatest length of a text, in characters.
+        least: Least length of a text.
     """
 
     allowed: str
@@ -55,12 +56,14 @@ class Rule:
     open_high: bool = False
     choices: tuple[str, ...] = ()
     longest: int = 200
+    least: int = 1
 
     def holds(self, value: object) -> bool:
         """Return whether `value`, already of the right type, lies in the range."""
         if isinstance(value, str):
             # Control characters are in no name; an entry of the ledger that held one could never be exported.
-            return (not self.choices or value in self.choices) and 0 < len(value) <= self.longest and min(value) >= " "
+            known = not self.choices or value in self.choices
+            return known and self.least <= len(value) <= self.longest and min(value, default=" ") >= " "
         if isinstance(value, int | float):
             above = self.low is None or (value > self.low if self.open_low else value >= self.low)
             below = self.high is None or (value < self.high if self.open_high else value <= self.high)
@@ -84,9 +87,9 @@ def one_of(*choices: str) -> dict[str, Rule]:
     return {"rule": Rule("one of " + ", ".join(choices), choices=choices)}
 
 
-def text(longest: int = 200) -> dict[str, Rule]:
-    """Return field metadata for a non-empty text of at most `longest` characters."""
-    return {"rule": Rule(f"text of 1 to {longest} characters", longest=longest)}
+def text(longest: int = 200, *, least: int = 1) -> dict[str, Rule]:
+    """Return field metadata for a text of `least` to `longest` characters."""
+    return {"rule": Rule(f"text of {least} to {longest} characters", longest=longest, least=least)}
 
 
 def read(kind: type[T], path: Path) -> T:

@@ -1,5 +1,6 @@
 """The statement of a study: its guarantee in figures and in words, recomputed from its events."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -89,8 +90,18 @@ def _several(plan: Plan, mechanisms: Mechanisms, partners: int, random_source: s
     if random_source != "os":
         return math.inf
     training, holdout = mechanisms.events(TRAINING), mechanisms.events(HOLDOUT)
+    if plan.parts > 1:
+        return max(
+            epsilon(_divided(events, partners / plan.parts), plan.privacy.delta) for events in (training, holdout)
+        )
     splits = ((trained, partners - trained) for trained in range(partners + 1))
     return max(epsilon([*_at(training, t), *_at(holdout, h)], plan.privacy.delta) for t, h in splits)
+
+
+def _divided(events: tuple[Event, ...], share: float) -> tuple[Event, ...]:
+    """Return what a person pays whose contributions to secure sums are, together, so many times the bound."""
+    summed = (event.gaussian for event in events if isinstance(event, DistributedGaussian))
+    return tuple(dataclasses.replace(event, noise_multiplier=event.noise_multiplier / share) for event in summed)
 
 
 def _at(events: tuple[Event, ...], partners: int) -> tuple[Event, ...]:
@@ -117,13 +128,8 @@ def not_covered(trust: str) -> tuple[str, ...]:
 
 
 def _described(mechanisms: Mechanisms, group: str) -> str:
-    if isinstance(mechanisms.update, DistributedGaussian):
-        count, event = (
-            (mechanisms.updates, mechanisms.update)
-            if group == TRAINING
-            else (mechanisms.histograms, mechanisms.histogram)
-        )
-        return f"{count} times {event}"
+    if mechanisms.summed is not None:
+        return "; ".join(f"{count} times {event}" for event, count in mechanisms.kinds(group))
     if group == TRAINING:
         return f"{mechanisms.updates} updates, each of {mechanisms.update}"
     return f"{mechanisms.histograms} times {mechanisms.histogram}"
@@ -144,8 +150,17 @@ def _words(plan: Plan, worst: Guarantee) -> list[str]:
         *trusted,
         f"The plan's settings were chosen among {plan.tuning.configurations} configurations tried on: "
         f"{plan.tuning.data}. That choice is declared by the plan's author and not covered.",
-        "A person who is a customer of several partners is protected less: see the table by number of partners.",
+        _persons(plan),
     ]
+
+
+def _persons(plan: Plan) -> str:
+    if plan.parts > 1:
+        return (
+            f"A person who is a customer of up to {plan.parts} partners is protected as one: each of them holds what "
+            f"the person adds to a sum to one part in {plan.parts} of the bound. At more partners it is protected less."
+        )
+    return "A person who is a customer of several partners is protected less: see the table by number of partners."
 
 
 def _trust(plan: Plan) -> tuple[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import DistributedGaussian, Event
 from coterie.privacy.plan import Plan
-from coterie.privacy.schedule import TRAIN, round_of
+from coterie.privacy.schedule import COUNT, TRAIN, countings, round_of
 from coterie.privacy.secagg.epoch import Epoch
 from coterie.privacy.secagg.numbers import Numbers
 
@@ -21,12 +21,14 @@ def numbers_of(plan: Plan, step: str) -> Numbers:
     """Return the whole numbers in which a sum is made.
 
     Raises:
-        PlanFault: The plan has no secure sums.
+        PlanFault: The plan has no such sums.
     """
-    summed = calibrate(plan).summed
-    if summed is None:
-        raise PlanFault(Fault("the plan", "has no secure sums", "ask as the plan says"))
-    return summed.update if step.startswith(f"{TRAIN}/") else summed.histogram
+    made = calibrate(plan).summed
+    kind = step.partition("/")[0]
+    numbers = {COUNT: made.count, TRAIN: made.update}.get(kind, made.histogram) if made is not None else None
+    if numbers is None:
+        raise PlanFault(Fault("the plan", "has no such sums", "ask as the plan says"))
+    return numbers
 
 
 def epoch_of(plan: Plan, number: int, steps: tuple[str, ...]) -> Epoch:
@@ -47,10 +49,10 @@ def epoch_of(plan: Plan, number: int, steps: tuple[str, ...]) -> Epoch:
 def most_epochs(plan: Plan) -> int:
     """Return the greatest number that an epoch of a plan may have, and so how many a partner ever begins.
 
-    A study needs one for each round, each measured round and each spare attempt. Set-ups that fail, and coordinators
-    that start again, take more; beyond this number a partner makes no more keys for the plan.
+    A study needs one for each round, each measured round, each spare attempt, and one for what it counts first. Set-ups
+    that fail, and coordinators that start again, take more; beyond this number a partner makes no more keys for it.
     """
-    needed = plan.training.rounds + len(plan.metrics.rounds) + plan.training.spare
+    needed = countings(plan) + plan.training.rounds + len(plan.metrics.rounds) + plan.training.spare
     return _SET_UPS * (needed + 1)
 
 

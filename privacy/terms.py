@@ -5,12 +5,18 @@ from dataclasses import dataclass, field
 from coterie.privacy.schema import integer, number, one_of, text
 
 __all__ = [
+    "CUSTOMER",
+    "PERSON",
+    "RECOMMENDERS",
     "SECURE",
+    "TRAINED",
+    "Catalogued",
     "Cohort",
     "Metrics",
     "Model",
     "Partner",
     "Privacy",
+    "Recommendation",
     "Secure",
     "Split",
     "Training",
@@ -18,6 +24,13 @@ __all__ = [
 ]
 
 SECURE = "secure-aggregation"
+
+CUSTOMER, PERSON = "customer of one partner", "person at up to k partners"
+
+TRAINED = ("two-tower", "mf-bpr", "mf-softmax", "neumf")
+"""Recommenders that are trained by clipped gradients."""
+
+RECOMMENDERS = ("popularity", "item-gram", "ials", *TRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +54,56 @@ class Model:
     """What is trained.
 
     Args:
-        family: "logistic", or "mlp" with one hidden layer.
+        family: "logistic", or "mlp" with one hidden layer; for recommendation one of `RECOMMENDERS`, or "auto", which a
+            rule on public facts replaces before the plan is signed.
         hidden: Width of the hidden layer (mlp alone).
     """
 
-    family: str = field(metadata=one_of("logistic", "mlp"))
+    family: str = field(metadata=one_of("logistic", "mlp", "auto", *RECOMMENDERS))
     hidden: int = field(default=32, metadata=integer(1, 1024))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogued:
+    """The catalogue of items that the partners agreed on.
+
+    Args:
+        items: How many items it has.
+        digest: Of codes and public attributes, as `coterie partner catalogue` prints it.
+        kind: What codes are: "gtin" (GS1 numbers, whose check digit is verified) or "taxonomy".
+        attributes: How many columns its encoded attributes have.
+    """
+
+    items: int = field(metadata=integer(2, 1_000_000))
+    digest: str = field(metadata=text(71))
+    kind: str = field(default="taxonomy", metadata=one_of("gtin", "taxonomy"))
+    attributes: int = field(default=0, metadata=integer(0, 5000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """How a recommender is made; all of it public, and free of privacy cost but for `counts`.
+
+    Args:
+        counts: Share of the training budget, as squared Gaussian noise multipliers count it, for the sum of items'
+            popularity that comes before all other sums; without use for popularity itself.
+        keep: Items that item-gram and ials model, those most counted.
+        rank: Greatest rank of item-gram's factors.
+        dimension: Length of embeddings.
+        exponent: Items are scaled by their popularity to the power of minus this before a Gram row is formed.
+        ridge: Ridge of the item-side solution, as a share of the declared customers.
+        content: Weight of the local content term from public item attributes; 0 for none.
+        negatives: Items that a step of a trained family draws; the same for all customers, and public.
+    """
+
+    counts: float = field(default=0.1, metadata=number(0, 1, ends="()"))
+    keep: int = field(default=700, metadata=integer(2, 5000))
+    rank: int = field(default=64, metadata=integer(1, 1024))
+    dimension: int = field(default=16, metadata=integer(1, 256))
+    exponent: float = field(default=0.25, metadata=number(0, 2))
+    ridge: float = field(default=0.01, metadata=number(0, 10, ends="(]"))
+    content: float = field(default=0.0, metadata=number(0, 100))
+    negatives: int = field(default=128, metadata=integer(1, 10_000))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +112,8 @@ class Training:
 
     Args:
         rounds: Published rounds.
-        local_steps: DP-SGD steps that a partner takes in a round.
+        local_steps: DP-SGD steps that a partner takes in a round; where every step is a sum over all partners
+            (recommendation, secure aggregation), sums in a round.
         sample_rate: Poisson rate at which a step includes each customer; public.
         learning_rate: Step size of the partner's SGD.
         clip: Greatest L2 norm of one customer's gradient.
@@ -99,7 +157,8 @@ class Privacy:
     """What the study may spend, and what is assumed.
 
     Args:
-        unit: "customer of one partner": all rows of one customer at one partner, add/remove.
+        unit: "customer of one partner": all rows of one customer at one partner, add/remove. "person at up to k
+            partners": all rows of one person at all of them, each of which holds its part to a k-th.
         epsilon: The total for any one customer over everything that the study releases.
         delta: The total delta; below 1e-10 the accountant does not bound its own round-off, so it is refused.
         trust: "local": every release is private on its own, whoever sees it. "secure-aggregation": sums over the
@@ -107,15 +166,17 @@ class Privacy:
         threshold: T, least partners whose replies make a round; with secure aggregation no sum is opened over fewer.
         colluders: c, partners assumed to help the coordinator, at least 1.
         split: How epsilon is divided.
+        partners_per_person: k, for the second unit.
     """
 
-    unit: str = field(metadata=one_of("customer of one partner"))
+    unit: str = field(metadata=one_of(CUSTOMER, PERSON))
     epsilon: float = field(metadata=number(0, 20, ends="(]"))
     delta: float = field(metadata=number(1e-10, 1e-3))
     trust: str = field(metadata=one_of("local", SECURE))
     threshold: int = field(metadata=integer(1, 1000))
     colluders: int = field(metadata=integer(1, 1000))
     split: Split = Split()
+    partners_per_person: int | None = field(default=None, metadata=integer(2, 255))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coterie.models.propensity import Weights
 from coterie.privacy.errors import CoterieError, Fault
-from coterie.privacy.release import ModelUpdate, ScoreHistogram
+from coterie.privacy.release import ModelUpdate, PartnerSum, ScoreHistogram
 
 __all__ = ["AdamState", "Expected", "ReplyRefused", "check_reply", "fedadam", "fedavg", "weighted_mean"]
 
@@ -45,7 +45,7 @@ class Expected:
     dtype: str
 
 
-def check_reply(release: ModelUpdate | ScoreHistogram, expected: Expected, answered: set[str]) -> None:
+def check_reply(release: ModelUpdate | PartnerSum | ScoreHistogram, expected: Expected, answered: set[str]) -> None:
     """Hold a reply against what was asked.
 
     Args:

@@ -22,11 +22,13 @@ from coterie.models import metrics
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import Fault, LedgerFault
+from coterie.privacy.plan import Plan
 from coterie.privacy.record import StudyRecord, sign_record
 from coterie.privacy.release import CODES, ConsentGiven, Refused, weights_digest
 from coterie.privacy.signed import SignedPlan
 from coterie.server.cohort import Cohort, admit
 from coterie.server.exchange import exchange
+from coterie.server.rankmetrics import rank_metrics
 from coterie.server.registry import Progress, Refusal
 from coterie.server.strategy import PlanStrategy
 from coterie.server.witness import Witness
@@ -134,7 +136,7 @@ class Conduct:
 
     def close(self, cohort: Cohort, progress: Progress) -> None:
         """Hand the final model and the study's record to every partner, and then the checkpoint cosigned last."""
-        record = record_of(progress)
+        record = record_of(self.plan, progress)
         content = encode_close(sign_record(record, self.witness.identity), progress.weights)
         for _ in range(2):  # the second time nothing is new but the checkpoint of the first answer
             self.gather(cohort, dict.fromkeys(cohort.nodes, content), CLOSE, ("close", progress.round))
@@ -203,14 +205,15 @@ class Conduct:
         return exchange(self.grid, messages, seconds=self.patience.seconds, poll=self.patience.poll)
 
 
-def record_of(progress: Progress) -> StudyRecord:
-    """Return the record of a study as it stands."""
+def record_of(plan: Plan, progress: Progress) -> StudyRecord:
+    """Return the record of a plan's study as it stands."""
     receipts = tuple(sorted(progress.receipts))
-    return StudyRecord(progress.plan, weights_digest(progress.weights), _metrics(progress), receipts)
+    said = rank_metrics(plan, progress) if plan.recommends else _metrics(progress)
+    return StudyRecord(progress.plan, weights_digest(progress.weights), said, receipts)
 
 
 def _metrics(progress: Progress) -> dict[str, float]:
-    """Return what the last charged histograms say of the model."""
+    """Return what the last charged histograms of scores say of the model."""
     last = max((number for number, by in progress.histograms.items() if by), default=None)
     if last is None:
         return {}

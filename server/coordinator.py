@@ -13,18 +13,19 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from coterie.clients.task import encoding_of
+from coterie.clients.task import initial_weights
 from coterie.clients.wire import (
     EVALUATE,
     TRAIN,
 )
-from coterie.models import propensity
 from coterie.privacy.errors import CoterieError, Fault
 from coterie.privacy.plan import SECURE
+from coterie.privacy.schedule import summed
 from coterie.privacy.signed import SignedPlan
 from coterie.server.aggregate import AdamState
 from coterie.server.cohort import Cohort
 from coterie.server.conduct import Conduct, Patience, Seen
+from coterie.server.openly import OpenStudy
 from coterie.server.registry import Progress, Registry, with_news
 from coterie.server.rounds import Happening, State, after
 from coterie.server.securely import SecureStudy
@@ -73,8 +74,9 @@ def run_study(
     registry.publish(with_news(progress, conduct.refusals, ()))
     state = after(state, _enough(len(cohort), plan.privacy.threshold, Happening.ENOUGH_CONSENTS))
     show(Seen("consents", progress.round))
-    if plan.privacy.trust == SECURE:
-        study = SecureStudy(conduct, cohort, registry, progress)
+    if summed(plan):
+        kind = SecureStudy if plan.privacy.trust == SECURE else OpenStudy
+        study = kind(conduct, cohort, registry, progress)
         for round_ in range(progress.round + 1, plan.training.rounds + 1):
             state = after(state, Happening.TASKS_SENT)
             progress = study.round(round_, lambda: unless_stopped(stop))
@@ -125,8 +127,7 @@ def _measure(conduct: Conduct, strategy: PlanStrategy, progress: Progress) -> Ma
 
 def _fresh(signed: SignedPlan) -> Progress:
     plan = signed.plan
-    width = encoding_of(plan.contract).width
-    weights = propensity.initial(plan.model.family, width, plan.model.hidden, seed=0)
+    weights = initial_weights(plan)
     return Progress(plan.digest(), 0, weights, AdamState.start(weights))
 
 

@@ -18,7 +18,7 @@ from coterie.privacy.record import Receipt
 from coterie.server.aggregate import AdamState
 from coterie.server.optimizers import OptimizerState
 
-__all__ = ["Progress", "Refusal", "Registry", "with_news"]
+__all__ = ["Counts", "Progress", "Refusal", "Registry", "with_news"]
 
 _OPTIMIZER = ("iterate", "momentum", "squares", "average")
 
@@ -42,6 +42,10 @@ class Refusal:
     why: str = ""
 
 
+Counts = Mapping[str, NDArray[np.int64]]
+"""Noisy histograms by whose customers they count."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """A study after some published round; all of it is charged or free of data.
@@ -54,7 +58,7 @@ class Progress:
         histograms: Noisy histograms by round and partner.
         refusals: Who did not answer what.
         receipts: What was received and used.
-        step: Secure sums of gradients that were opened and taken.
+        step: Sums of training that were opened and taken.
         epoch: Set-ups of secure sums that were begun.
         attempt: Of the sum that is asked for next, where an earlier one was not opened; 0 for the first.
         opening: The sums of the newest set-up.
@@ -65,7 +69,7 @@ class Progress:
     round: int
     weights: Weights
     adam: AdamState
-    histograms: Mapping[int, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
+    histograms: Mapping[int, Counts] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     step: int = 0

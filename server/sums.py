@@ -137,7 +137,7 @@ class SecureSums:
         def right(message: MaskedVector) -> None:
             opening.check_masked(self._epoch, task, message, size=size)
 
-        kind = TRAIN if task.step.startswith(f"{schedule.TRAIN}/") else EVALUATE
+        kind = EVALUATE if task.step.startswith(f"{schedule.EVALUATE}/") else TRAIN
         asked = {partner: content(partner) for partner in task.cohort}
         masked = self._answers(kind, asked, MaskedVector, right, event=event)
         self._told |= set(masked)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from coterie.clients.app import client_app
+from coterie.models.catalogue import Catalogue
 from coterie.models.propensity import Weights
 from coterie.privacy.clock import now
 from coterie.privacy.identity import Identity
@@ -55,6 +56,7 @@ def run_federation(  # noqa: PLR0913 - all of it is the edge of the program
     random: RandomSource,
     show: Callable[[Seen], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    catalogue: Catalogue | None = None,
 ) -> Outcome:
     """Run a study among simulated partners, or go on with one that was interrupted.
 
@@ -67,12 +69,13 @@ def run_federation(  # noqa: PLR0913 - all of it is the edge of the program
         random: Where the partners' secret randomness comes from.
         show: Called with what may be shown.
         stop: Asked before every round whether to stop.
+        catalogue: The items of a plan that recommends.
 
     Raises:
         StudyAborted: Too few partners answered.
         Interrupted: `stop` said so.
     """
-    signed = provision(root, plan, tables, seed=seed)
+    signed = provision(root, plan, tables, seed=seed, catalogue=catalogue)
     folders = tuple(partner_folders(root, signed.plan))
     client = client_app(functools.partial(workspace_of, folders), random=random)
     coordinator = root / "coordinator"

@@ -10,18 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet
 from flwr.app import Context
 
-from coterie.clients.intake import take_in
+from coterie.clients.catalogues import write_catalogue
+from coterie.clients.intake import take_in, take_in_interactions
 from coterie.clients.workspace import Workspace
+from coterie.models.catalogue import Catalogue
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.identity import Identity
 from coterie.privacy.plan import Plan
 from coterie.privacy.signed import SignedPlan, sign
 
-__all__ = ["folder_of", "partner_folders", "provision", "workspace_of"]
+__all__ = ["folder_of", "group_key_of", "partner_folders", "provision", "workspace_of"]
 
 
-def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: int) -> SignedPlan:
+def provision(
+    root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: int, catalogue: Catalogue | None = None
+) -> SignedPlan:
     """Make a coordinator and a workspace for each partner, or find those that an interrupted run left.
 
     Args:
@@ -29,6 +33,7 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
         plan: The study, without keys.
         tables: The partners' tables by name.
         seed: Decides which customers are held out, alike at all partners; it has no part in any noise.
+        catalogue: The items of a plan that recommends.
 
     Returns:
         The signed plan, with the partners' keys in its roster.
@@ -49,7 +54,7 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
     identity = Identity.create()
     key.unlink(missing_ok=True)
     identity.save(key)
-    group_key = hashlib.sha256(f"coterie/simulated-groups/v1/{seed}".encode()).digest()
+    group_key = group_key_of(seed)
     workspaces = {
         partner.name: _workspace(root / "partners" / folder_of(partner.name), partner.name, group_key)
         for partner in plan.partners
@@ -58,13 +63,24 @@ def provision(root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: i
     for name, workspace in workspaces.items():
         source = workspace.root / "vault" / "source.parquet"
         pa.parquet.write_table(tables[name], source, compression="zstd")
-        take_in(workspace.root, source, plan.contract)
+        if catalogue is None:
+            take_in(workspace.root, source, plan.contract)
+        else:
+            items = workspace.root / "items.parquet"
+            write_catalogue(catalogue, items)
+            take_in_interactions(workspace.root, source, plan, items)
+            items.unlink()
         source.unlink()
         peers = {partner.name: partner.key for partner in keyed if partner.name != name}
         write_durably(workspace.policy, _policy(plan, identity.public, peers).encode())
     signed = sign(dataclasses.replace(plan, partners=keyed), identity)
     write_durably(stored, signed.to_bytes())
     return signed
+
+
+def group_key_of(seed: int) -> bytes:
+    """Return the key that decides who is held out at every partner of a seed."""
+    return hashlib.sha256(f"coterie/simulated-groups/v1/{seed}".encode()).digest()
 
 
 def folder_of(name: str) -> str:
@@ -91,12 +107,15 @@ def _workspace(folder: Path, name: str, group_key: bytes) -> Workspace:
 def _policy(plan: Plan, coordinator: str, peers: Mapping[str, str]) -> str:
     """Write a policy that permits just this plan, several times over a life."""
     pinned = "".join(f"{_quoted(name)} = {_quoted(key)}\n" for name, key in peers.items())
-    columns = ", ".join(_quoted(column.name) for column in plan.contract.columns)
+    rows = plan.contract.interactions
+    named = [rows.item, rows.time, *([rows.value] if rows.value else [])] if rows else []
+    columns = ", ".join(_quoted(name) for name in [*(column.name for column in plan.contract.columns), *named])
+    labels = _quoted(plan.contract.label) if plan.contract.label else ""
     special = ", ".join(_quoted(column.name) for column in plan.contract.columns if column.sensitivity == "special")
     return f"""# The rules of a simulated partner: they permit this study, and five or so like it over a life.
 coordinator = {_quoted(coordinator)}
 customer = {_quoted(plan.contract.customer)}
-labels = [{_quoted(plan.contract.label)}]
+labels = [{labels}]
 purposes = [{_quoted(plan.purpose)}]
 columns = [{columns}]
 special = [{special}]

@@ -31,7 +31,7 @@ KNOWS_FLOWER = {"clients/app.py", "clients/wire.py", "clients/sumwire.py", "clie
 OPENS_ROWS = {
     "clients/vault.py",
     "clients/node.py",
-    "clients/sumnode.py",
+    "clients/parts.py",
     "clients/work.py",
     "clients/training.py",
     "clients/measuring.py",

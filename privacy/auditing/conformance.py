@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FALSE_ALARM",
     "Check",
+    "alone",
     "failed",
     "gradients_match",
     "inclusion",
@@ -23,7 +24,9 @@ __all__ = [
     "noise_scale",
     "noise_shape",
     "one_unit_each",
+    "reconstructed",
     "sensitivity",
+    "whole_sensitivity",
 ]
 
 Floats = NDArray[np.float64]
@@ -75,14 +78,17 @@ def noise_scale(noise: Floats, scale: float, *, name: str = "scale of the noise"
     )
 
 
-def noise_shape(noise: Floats, scale: float) -> Check:
-    """Compare the distribution of noise with the normal one (Kolmogorov and Smirnov); shape (coordinates,)."""
+def noise_shape(noise: Floats, scale: float, *, name: str = "shape of the noise") -> Check:
+    """Compare the distribution of noise with the normal one (Kolmogorov and Smirnov); shape (coordinates,).
+
+    Discrete noise of a scale of many units passes for normal.
+    """
     from scipy.stats import kstest  # noqa: PLC0415 - as above
 
     found = kstest(noise / scale, "norm")
     p_value = float(found.pvalue)
     return Check(
-        name="shape of the noise",
+        name=name,
         measured=float(found.statistic),
         expected=0.0,
         p_value=p_value,
@@ -134,24 +140,86 @@ def sensitivity(moves: Floats, clip: float) -> Check:
     )
 
 
-def gradients_match(moves: Floats, gradients: Floats, *, clip: float) -> Check:
+def gradients_match(
+    moves: Floats, gradients: Floats, *, clip: float, name: str = "distance from autograd's gradient"
+) -> Check:
     """Compare what each customer adds to the released sum with its own gradient, clipped here.
 
     Args:
         moves: What each customer adds, shape (customers, parameters).
-        gradients: Each customer's gradient by plain autograd, shape (customers, parameters).
+        gradients: Each customer's gradient by plain autograd, or its vector, shape (customers, parameters).
         clip: C.
+        name: What is compared.
     """
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
     clipped = gradients * np.minimum(1.0, clip / np.maximum(norms, 1e-300))
     worst = float(np.linalg.norm(moves - clipped, axis=1).max())
     return Check(
-        name="distance from autograd's gradient",
+        name=name,
         measured=worst,
         expected=0.0,
         p_value=None,
         passed=worst <= _ROUNDING * clip,
-        means="what a customer adds is not its own clipped gradient: another mechanism than the one charged for",
+        means="what a customer adds is not its own clipped vector: another mechanism than the one charged for",
+    )
+
+
+def whole_sensitivity(moves: NDArray[np.int64], units: int, *, name: str) -> Check:
+    """Compare how far one customer moves a sum of whole numbers with the sensitivity, without any rounding.
+
+    Args:
+        moves: For each customer, the sum less the sum without it, shape (customers, coordinates).
+        units: D, the sensitivity.
+        name: What the sum is of.
+    """
+    most = max(sum(number * number for number in move[np.flatnonzero(move)].tolist()) for move in moves)
+    return Check(
+        name=name,
+        measured=math.sqrt(most),
+        expected=float(units),
+        p_value=None,
+        # As above, the bound is met by somebody, but for the room that rounding takes.
+        passed=(units - units // 100) ** 2 <= most <= units**2,
+        means="one customer weighs more than the noise was scaled for, or less than it is noised for",
+    )
+
+
+def alone(moves: NDArray[np.int64], parts: NDArray[np.int64], *, name: str) -> Check:
+    """Compare what customers add among others with what they add alone: not one unit may differ.
+
+    Args:
+        moves: As in `whole_sensitivity`.
+        parts: Each customer's sum by itself, shape (customers, coordinates).
+        name: What the sum is of.
+    """
+    most = int(np.abs(moves - parts).max())
+    return Check(
+        name=name,
+        measured=float(most),
+        expected=0.0,
+        p_value=None,
+        passed=most == 0,
+        means="what one customer adds depends on who else is there: one more or less moves others' parts as well",
+    )
+
+
+def reconstructed(found: Floats, expected: Floats, *, name: str, room: float) -> Check:
+    """Compare what is read from a sum without noise with what it ought to say.
+
+    Args:
+        found: As it is read, any shape.
+        expected: By other arithmetic, the same shape.
+        name: What is read.
+        room: Greatest difference of a number, for rounding.
+    """
+    worst = float(np.abs(found - expected).max())
+    return Check(
+        name=name,
+        measured=worst,
+        expected=0.0,
+        p_value=None,
+        passed=worst <= room,
+        means="the sum is read as something else than was added up: noise is then of another size than is assumed",
     )
 
 
@@ -167,7 +235,9 @@ def one_unit_each(units: int, customers: int) -> Check:
     )
 
 
-def inclusion(included: NDArray[np.bool_], rate: float) -> Check:
+def inclusion(
+    included: NDArray[np.bool_], rate: float, *, name: str = "share of customers that a step samples"
+) -> Check:
     """Compare who was sampled with independent coins: in total, by customer and by step.
 
     Sizes of steps that vary less than coins do betray shuffled or fixed batches, which cost more.
@@ -175,6 +245,7 @@ def inclusion(included: NDArray[np.bool_], rate: float) -> Check:
     Args:
         included: Whether a step sampled a customer, shape (steps, customers).
         rate: Claimed Poisson rate, in (0, 1).
+        name: What samples.
     """
     from scipy.stats import binom, chi2  # noqa: PLC0415 - as above
 
@@ -186,7 +257,7 @@ def inclusion(included: NDArray[np.bool_], rate: float) -> Check:
         p_values.append(_two_sided(chi2.cdf(spread, len(counts)), chi2.sf(spread, len(counts))))
     p_value = min(1.0, len(p_values) * min(p_values))
     return Check(
-        name="share of customers that a step samples",
+        name=name,
         measured=total / included.size,
         expected=rate,
         p_value=p_value,

@@ -19,7 +19,7 @@ from coterie.privacy.review.accountants import Recomputed, recomputed
 from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.profile import Profile, profile
 from coterie.privacy.review.verdict import Study, Verdict
-from coterie.privacy.schedule import trainings
+from coterie.privacy.schedule import countings, summed, trainings
 
 __all__ = [
     "MOST_PARTNERS",
@@ -98,7 +98,7 @@ def composition(verdict: Verdict, study: Study) -> Composition | None:
     if any(group.recomputed is None or group.claimed is None for group in study.groups):
         return None  # no figures: plan or consent did not hold, or the accountants were not asked
     charged = {name: _repeated(group.events) for name, group in groups.items()}
-    allowed = {name: _repeated([(group.allowed, group.declared)]) for name, group in groups.items()}
+    allowed = {name: _repeated(group.allowed) for name, group in groups.items()}
     void = not any(check.name == "randomness" and check.status == "holds" for check in verdict.checks)
     return Composition(MappingProxyType(charged), MappingProxyType(allowed), plan.privacy.delta, plan, void)
 
@@ -111,18 +111,20 @@ def matches_plan(found: Composition) -> tuple[str, ...]:
     """
     training, privacy, wrong = found.plan.training, found.plan.privacy, []
     secure = privacy.trust == SECURE
-    kind, steps = (DistributedGaussian, 1) if secure else (PoissonGaussian, training.local_steps)
+    steps = 1 if summed(found.plan) else training.local_steps
+    kind = DistributedGaussian if secure else PoissonGaussian
     for event in found.allowed[TRAINING][:1]:
         if not isinstance(event, kind) or not math.isclose(event.sample_rate, training.sample_rate):
             wrong.append("an update is charged at another rate than the plan's")
         elif event.steps != steps:
             wrong.append("an update is charged for another number of steps than the plan's")
-    summed = [
-        event for group in found.allowed.values() for event in group[:1] if isinstance(event, DistributedGaussian)
+    among = [
+        event for group in found.allowed.values() for event in set(group) if isinstance(event, DistributedGaussian)
     ]
-    if any(event.shares != privacy.threshold - privacy.colluders for event in summed):
+    if any(event.shares != privacy.threshold - privacy.colluders for event in among):
         wrong.append("the noise of another number of honest partners is counted on than the plan promises")
-    if len(found.allowed[TRAINING]) != trainings(found.plan) + training.spare:
+    counted = countings(found.plan) + training.spare if countings(found.plan) else 0
+    if len(found.allowed[TRAINING]) != counted + trainings(found.plan) + training.spare:
         wrong.append("the consent allows another number of updates than the plan needs")
     if len(found.allowed[HOLDOUT]) != len(found.plan.metrics.rounds) + training.spare:
         wrong.append("the consent allows another number of histograms than the plan needs")

@@ -18,12 +18,13 @@ from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
 from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.openings import Sums
-from coterie.privacy.schedule import EVALUATE, TRAIN, round_of, trainings
+from coterie.privacy.schedule import COUNT, EVALUATE, TRAIN, countings, round_of, summed, trainings
 
-__all__ = ["Consented", "charge_faults", "consent_faults", "curve_faults", "release_name"]
+__all__ = ["Consented", "charge_faults", "consent_faults", "curve_faults", "declared_events", "release_name"]
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
-_GROUPS = {TRAIN: TRAINING, EVALUATE: HOLDOUT}
+_GROUPS = {COUNT: TRAINING, TRAIN: TRAINING, EVALUATE: HOLDOUT}
+_PLACES = {COUNT: 1, TRAIN: 0, EVALUATE: 0}  # of a step's event among its group's
 
 
 @dataclass
@@ -35,8 +36,9 @@ class Consented:
         at: Its time.
         body: Its body.
         plan: The plan, once its signature was checked; None where the bundle lacks it.
-        events: What may be charged to each group, and how many times.
+        events: What may be charged to each group, and how many times; of the training group the updates come first.
         charged: What was charged, by group.
+        made: How many charges of each kind of step: two kinds may have one event.
         keys: (step, attempt) of every charge.
         ends: How many charges were settled and lost.
         settled: (step, attempt, `release_name` of the release) of settled charges.
@@ -49,14 +51,22 @@ class Consented:
     at: str
     body: dict[str, Any]
     plan: Plan | None
-    events: dict[str, tuple[Event, int]]
+    events: dict[str, tuple[tuple[Event, int], ...]]
     charged: dict[str, Counter[Event]] = field(default_factory=lambda: {TRAINING: Counter(), HOLDOUT: Counter()})
+    made: Counter[str] = field(default_factory=Counter)
     keys: set[tuple[str, int]] = field(default_factory=set)
     ends: Counter[str] = field(default_factory=Counter)
     settled: set[tuple[str, int, bytes]] = field(default_factory=set)
     paid: set[tuple[str, int]] = field(default_factory=set)
     sums: Sums = field(default_factory=Sums)
     sound: bool = True
+
+    def took(self, charge: Charge) -> None:
+        """Write down that the study charged."""
+        self.keys.add((charge.step, charge.attempt))
+        self.sums.reserved(charge)
+        self.charged.setdefault(charge.group, Counter())[charge.event] += 1
+        self.made[charge.step.partition("/")[0]] += 1
 
 
 def release_name(digest: str) -> bytes:
@@ -65,6 +75,17 @@ def release_name(digest: str) -> bytes:
         return bytes.fromhex(digest.removeprefix("sha256:")[:32])
     except ValueError:  # a coordinator's word, which is compared and nothing else
         return digest.encode()
+
+
+def declared_events(body: Mapping[str, Any]) -> dict[str, tuple[tuple[Event, int], ...]]:
+    """Return what a consent lets a study charge to each group, and how many times."""
+    trained = [(event_from_dict(body["update"]), int(body["updates"]))]
+    if "counting" in body:
+        trained.append((event_from_dict(body["counting"]), int(body.get("countings", 0))))
+    return {
+        TRAINING: tuple(trained),
+        HOLDOUT: ((event_from_dict(body["histogram"]), int(body["histograms"])),),
+    }
 
 
 def consent_faults(entry: Entry, plan: Plan, policy: Policy, *, partner: tuple[str, str]) -> list[str]:
@@ -94,20 +115,23 @@ def consent_faults(entry: Entry, plan: Plan, policy: Policy, *, partner: tuple[s
 def _mechanism_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
     """Return how the declared mechanisms differ from the plan's, but for their noise, which needs an accountant."""
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
+    counting = event_from_dict(body["counting"]) if "counting" in body else None
     training, privacy, faults = plan.training, plan.privacy, []
-    if privacy.trust == SECURE:
-        if not isinstance(update, DistributedGaussian) or not isinstance(histogram, DistributedGaussian):
-            faults.append("declares other mechanisms than the plan has")
-        else:
-            rates = (update.sample_rate, update.steps, histogram.sample_rate, histogram.steps)
-            if rates != (training.sample_rate, 1, 1.0, 1):
-                faults.append("declares another sample rate or other steps than the plan has")
-            if {update.shares, histogram.shares} != {privacy.threshold - privacy.colluders}:
-                faults.append("counts on the noise of other than the plan's threshold less its colluders")
-    elif not isinstance(update, PoissonGaussian) or not isinstance(histogram, DiscreteGaussian):
+    steps = 1 if summed(plan) else training.local_steps
+    if not _of_trust(privacy.trust, update, histogram, counting):
         faults.append("declares other mechanisms than the plan has")
-    elif (update.sample_rate, update.steps, histogram.count) != (training.sample_rate, training.local_steps, 1):
+    elif _told(update, counting, histogram) != (
+        *(training.sample_rate, steps),
+        *((1.0, 1) if counting is not None else ()),
+        *((1.0, 1) if privacy.trust == SECURE else (1,)),
+    ):
         faults.append("declares another sample rate or other steps than the plan has")
+    shares = {event.shares for event in (update, histogram, counting) if isinstance(event, DistributedGaussian)}
+    if shares - {privacy.threshold - privacy.colluders}:
+        faults.append("counts on the noise of other than the plan's threshold less its colluders")
+    counted = countings(plan) + training.spare if countings(plan) else 0
+    if (counting is not None, int(body.get("countings", 0))) != (counted > 0, counted):
+        faults.append("declares another number of counts of items than the plan has, with spare attempts")
     if int(body["updates"]) != trainings(plan) + training.spare:
         faults.append("declares another number of updates than the plan has rounds and spare attempts")
     if int(body["histograms"]) != len(plan.metrics.rounds) + training.spare:
@@ -115,11 +139,31 @@ def _mechanism_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
     return faults
 
 
+def _of_trust(trust: str, update: Event, histogram: Event, counting: Event | None) -> bool:
+    """Return whether events are of the kinds that a trust has."""
+    if trust == SECURE:
+        summed_kinds = (update, histogram, *([counting] if counting is not None else []))
+        return all(isinstance(event, DistributedGaussian) for event in summed_kinds)
+    own = isinstance(update, PoissonGaussian) and isinstance(histogram, DiscreteGaussian)
+    return own and isinstance(counting, PoissonGaussian | None)
+
+
+def _told(*events: Event | None) -> tuple[float, ...]:
+    """Return the rates and steps that events tell, one after the other."""
+    told: list[float] = []
+    for event in events:
+        if isinstance(event, PoissonGaussian | DistributedGaussian):
+            told += [event.sample_rate, event.steps]
+        elif isinstance(event, DiscreteGaussian):
+            told.append(event.count)
+    return tuple(told)
+
+
 def curve_faults(study: Consented) -> list[str]:
     """Return which of the curves that a consent tells are not its events'."""
     faults = []
     for group, curve in ((TRAINING, "update_curve"), (HOLDOUT, "histogram_curve")):
-        told, own = study.body.get(curve), direct_curve([study.events[group][0]])
+        told, own = study.body.get(curve), direct_curve([study.events[group][0][0]])
         if told is not None and not (len(told) == len(own) and np.allclose(told, own, rtol=1e-6, atol=1e-12)):
             faults.append(f"holds another Rényi curve for group {group} than its event")
     return faults
@@ -137,7 +181,10 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
     group, plan = _GROUPS.get(kind), study.plan
     if group != charge.group or _NUMBER.fullmatch(number) is None or charge.attempt < 1:
         return ["charges another group than its step touches"]
-    event, most = study.events[group]
+    declared, place = study.events[group], _PLACES[kind]
+    if place >= len(declared):
+        return ["charges a count of items, of which the consent knows none"]
+    event, most = declared[place]
     faults = []
     if charge.event != event or charge.purpose != study.body["purpose"]:
         faults.append("charges another event or purpose than was consented to")
@@ -145,7 +192,7 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
         faults.append("charges other segments than were consented to")
     if (charge.step, charge.attempt) in study.keys:
         faults.append("charges a step and attempt a second time")
-    if study.charged[group].total() >= most:
+    if study.made[kind] >= most:
         faults.append("charges more often than was consented to")
     if at[:10] > study.body["expires"]:
         faults.append("charges after the plan had expired")

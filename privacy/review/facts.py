@@ -187,8 +187,7 @@ def _charges(case: _Case) -> list[Fact]:
         events = "; ".join(f"{count} times {text}" for text, count in group.events) or "nothing"
         told = f"{group.charges} of {group.declared} that are allowed: {events}"
         rows.append(case.checked("guarantee", f"charges, group {group.group}", told, "charges"))
-        event = group.allowed
-        if isinstance(event, DistributedGaussian):
+        for event in (event for event, _ in group.allowed if isinstance(event, DistributedGaussian)):
             units = f"{event.sensitivity}, beside noise of scale {event.share} from each partner"
             named = f"greatest length in units, group {group.group}"
             rows.append(case.checked("contribution bound", named, units, "consents", "accountants"))

@@ -4,19 +4,23 @@ Each kind of entry has one method. A rule that is broken becomes a finding with 
 so that one broken rule does not hide the next.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 
-from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Charge, Entry, charge_of, year_of
 from coterie.privacy.compliance import breaches
 from coterie.privacy.entries import SHAPES, check_entry, is_time
 from coterie.privacy.errors import Fault, FileFault, LedgerFault, PlanFault
-from coterie.privacy.events import event_from_dict
 from coterie.privacy.policy import Policy
 from coterie.privacy.record import StudyRecord
-from coterie.privacy.review.consents import Consented, charge_faults, consent_faults, curve_faults, release_name
+from coterie.privacy.review.consents import (
+    Consented,
+    charge_faults,
+    consent_faults,
+    curve_faults,
+    declared_events,
+    release_name,
+)
 from coterie.privacy.review.findings import Findings
 from coterie.privacy.review.openings import sum_faults
 from coterie.privacy.review.receipts import received
@@ -165,10 +169,7 @@ class Replay:
 
     def _consent(self, entry: Entry) -> None:
         body = dict(entry.body)
-        events = {
-            TRAINING: (event_from_dict(body["update"]), int(body["updates"])),
-            HOLDOUT: (event_from_dict(body["histogram"]), int(body["histograms"])),
-        }
+        events = declared_events(body)
         study = Consented(entry.seq, entry.at, body, None, events)
         for says in curve_faults(study):
             self.findings.fail("accountants", entry.seq, says)
@@ -240,9 +241,7 @@ class Replay:
         """Hold a charge against what the consent declared, and against the policy in force now."""
         for says in charge_faults(charge, entry.at, study):
             self.findings.fail("charges", entry.seq, says)
-        study.keys.add((charge.step, charge.attempt))
-        study.sums.reserved(charge)
-        study.charged.setdefault(charge.group, Counter())[charge.event] += 1
+        study.took(charge)
         policy = self.policies.get(self._in_force)
         if study.plan is None or policy is None or (charge.plan, self._in_force) in self._held:
             return

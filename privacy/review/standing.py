@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def sums_asked(replay: Replay) -> bool:
     """
     asked = False
     for study in replay.studies.values():
-        summed = any(isinstance(event, DistributedGaussian) for event, _ in study.events.values())
+        summed = any(isinstance(event, DistributedGaussian) for kinds in study.events.values() for event, _ in kinds)
         summed |= bool(study.sums.steps or study.sums.told)
         asked |= summed or (study.plan is not None and study.plan.privacy.trust == SECURE)
         if summed and study.plan is None:
@@ -111,9 +112,17 @@ def _budget(
 def _kinds(replay: Replay) -> dict[str, dict[str, dict[Event, int]]]:
     """Return what a whole study would charge each group, by the study's name; the newest of each name."""
     return {
-        str(study.body["name"]): {group: {event: count} for group, (event, count) in study.events.items()}
+        str(study.body["name"]): {group: _counted(kinds) for group, kinds in study.events.items()}
         for study in replay.studies.values()
     }
+
+
+def _counted(kinds: tuple[tuple[Event, int], ...]) -> Counter[Event]:
+    """Return how often each event may be charged; two kinds of steps may have one event."""
+    counted: Counter[Event] = Counter()
+    for event, count in kinds:
+        counted[event] += count
+    return counted
 
 
 def _study(name: str, study: Consented, unsettled: int, findings: Findings | None) -> Study:
@@ -141,29 +150,36 @@ def _study(name: str, study: Consented, unsettled: int, findings: Findings | Non
 
 
 def _group(study: Consented, group: str, plan: Plan | None, findings: Findings | None) -> GroupSpent:
-    event, most = study.events[group]
-    charged = study.charged[group]
+    kinds, charged = study.events[group], study.charged[group]
+    allowed = tuple(event for event, count in kinds for _ in range(count))
     found = claimed = None
     if plan is not None and study.sound and findings is not None:
         share = plan.privacy.split.training if group == TRAINING else plan.privacy.split.metrics
-        _calibrated(plan, event, (study.entry, group), findings)
-        claimed = _asked((event,) * most, plan.privacy.delta)
+        _calibrated(plan, kinds, (study.entry, group), findings)
+        claimed = _asked(allowed, plan.privacy.delta)
         _hold(claimed, plan.privacy.epsilon * share, (study.entry, group), findings)
         events = tuple(e for e, count in charged.items() for _ in range(count))
-        found = claimed if events == (event,) * most else _asked(events, plan.privacy.delta)
+        found = claimed if Counter(events) == Counter(allowed) else _asked(events, plan.privacy.delta)
         if not found.agrees:
             findings.fail("accountants", study.entry, f"the accountants disagree on what was spent on group {group}")
-    return GroupSpent(group, tuple(charged.items()), event, charged.total(), most, found, claimed)
+    return GroupSpent(group, tuple(charged.items()), kinds, charged.total(), len(allowed), found, claimed)
 
 
-def _calibrated(plan: Plan, event: Event, where: tuple[int, str], findings: Findings) -> None:
+def _calibrated(plan: Plan, kinds: tuple[tuple[Event, int], ...], where: tuple[int, str], findings: Findings) -> None:
     """Hold the declared noise against what the plan itself leads to: more would be charged for less than was spent."""
     entry, group = where
     try:
-        (expected, *_) = calibrate(plan).events(group)
+        own_kinds = calibrate(plan).kinds(group)
     except PlanFault:
         findings.fail("accountants", entry, "no noise keeps the plan's epsilon")
         return
+    # The last kind of the plan's is its updates, which the consent names first.
+    for (event, _), (expected, _) in zip(kinds, reversed(own_kinds), strict=False):
+        _same_noise(event, expected, where, findings)
+
+
+def _same_noise(event: Event, expected: Event, where: tuple[int, str], findings: Findings) -> None:
+    entry, group = where
     if _units(event) != _units(expected):
         says = f"declares another sensitivity or number of honest partners for group {group} than the plan leads to"
         findings.fail("accountants", entry, says)

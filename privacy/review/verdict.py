@@ -54,16 +54,16 @@ class GroupSpent:
     Args:
         group: "training" or "holdout".
         events: (event, how many), in the order of first use.
-        allowed: The event that the consent allows.
+        allowed: The events that the consent allows, each with how many.
         charges: How many charges.
-        declared: How many of the allowed event the consent allows.
+        declared: How many charges the consent allows in all.
         recomputed: Epsilon of what was charged, by two accountants; None where it was not asked for.
         claimed: Epsilon of all that the consent allows, likewise.
     """
 
     group: str
     events: tuple[tuple[Event, int], ...]
-    allowed: Event
+    allowed: tuple[tuple[Event, int], ...]
     charges: int
     declared: int
     recomputed: Recomputed | None
@@ -293,5 +293,5 @@ class Verdict:
         for study, told in zip(self.studies, table["studies"], strict=True):
             for group, fields in zip(study.groups, told["groups"], strict=True):
                 fields["events"] = [(str(event), count) for event, count in group.events]
-                fields["allowed"] = str(group.allowed)
+                fields["allowed"] = "; ".join(str(event) for event, _ in group.allowed)
         return table

@@ -14,6 +14,7 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 from scipy import stats
 
+from coterie.clients import parts as sum_parts
 from coterie.clients import sumnode, work
 from coterie.clients.door import ERROR_CODE, Door
 from coterie.clients.groups import is_held_out
@@ -144,7 +145,7 @@ def test_data_is_opened_before_the_charge_and_summed_and_noised_after_it(begin, 
 
     monkeypatch.setattr(work, "open_table", told("open", work.open_table))
     made = "_gradients" if kind == "train" else "_counts"
-    monkeypatch.setattr(sumnode, made, told("sum", getattr(sumnode, made)))
+    monkeypatch.setattr(sum_parts, made, told("sum", getattr(sum_parts, made)))
     monkeypatch.setattr(sumnode, "discrete_gaussians", told("noise", sumnode.discrete_gaussians))
     release = federation.add(step=OTHERS[kind][0])
     before = ["consent", "keys", "keys"]
@@ -199,6 +200,7 @@ def other_noise(field):
         numbers = {
             kind: dataclasses.replace(n, **{field: max(64, getattr(n, field) // 2)})
             for kind, n in vars(found.summed).items()
+            if n is not None
         }
         return dataclasses.replace(found, summed=dataclasses.replace(found.summed, **numbers))
 
@@ -460,7 +462,7 @@ def drawn(federation, copy, *, step, tables, greedy=0):
     """Put a workspace back and ask the same of one table after another; return what was drawn for each."""
     found = []
     opening, drawing = work.open_table, sumnode.discrete_gaussians
-    makers = {name: getattr(sumnode, name) for name in ("_gradients", "_counts")}
+    makers = {name: getattr(sum_parts, name) for name in ("_gradients", "_counts")}
 
     def opened(*args, stream, **kwargs):
         found.append({"rows": stream.bits(64)})
@@ -482,7 +484,7 @@ def drawn(federation, copy, *, step, tables, greedy=0):
         patch.setattr(work, "open_table", opened)
         patch.setattr(sumnode, "discrete_gaussians", noise)
         for name in makers:
-            patch.setattr(sumnode, name, summed(name))
+            patch.setattr(sum_parts, name, summed(name))
         for table in tables:
             federation.put_back(copy)
             federation.put(table)
@@ -524,7 +526,7 @@ def test_all_that_a_sum_is_made_of_is_in_the_digest_of_its_rows():
         bent = array.copy()
         bent[2] = 1
         others.append(dataclasses.replace(rows, **{name: bent}))
-    assert len({sumnode._contents(one) for one in others}) == 5
+    assert len({sum_parts.contents_of(one) for one in others}) == 5
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -786,8 +788,8 @@ def heard_noise(begin, kind, *, wide, patch):
     federation = begin(kind)
     federation.random = OsSource()
     zero = np.zeros(wide, dtype=np.int64)
-    patch.setattr(sumnode, "_gradients", lambda *_: zero.copy())
-    patch.setattr(sumnode, "_counts", lambda *_: zero.copy())
+    patch.setattr(sum_parts, "_gradients", lambda *_: zero.copy())
+    patch.setattr(sum_parts, "_counts", lambda *_: zero.copy())
     federation.set_up(2, OTHERS[kind])
     step = OTHERS[kind][0]
     with Ears().listening() as ears:

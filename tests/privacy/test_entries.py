@@ -36,6 +36,8 @@ BODIES = {
         "histograms": 2,
         "update_curve": [0.5, 1],
         "histogram_curve": [0.25],
+        "counting": UPDATE,
+        "countings": 1,
         "segments": ["a", "b"],
         "division": DIGEST,
     },

@@ -17,6 +17,7 @@ from coterie.privacy.release import (
     MaskedVector,
     ModelReceived,
     ModelUpdate,
+    PartnerSum,
     Refused,
     RevealedShares,
     RoundKeys,
@@ -34,6 +35,7 @@ RELEASES = [
     ConsentGiven("sha256:p", "books", bytes(64)),
     Refused("sha256:p", ("budget", "trust")),
     ModelUpdate(**STEP, event=PoissonGaussian(1.0, 0.5, 2), arrays=WEIGHTS),
+    PartnerSum(**STEP, event=PoissonGaussian(1.0, 1.0, 1), arrays=COUNTS),
     ScoreHistogram(**STEP, event=DiscreteGaussian(5.0, 1), arrays=COUNTS),
     ModelReceived("sha256:p", "books", "sha256:m", "sha256:r"),
     LedgerHead("coterie-ledger/x\n1\n...", 1, ("aa", "bb")),
@@ -147,7 +149,7 @@ def test_every_kind_says_what_it_leaks_and_has_an_event():
     for name, kind in KINDS.items():
         assert kind.kind == name
         assert "Leaks:" in inspect.getdoc(kind)
-    events = [Nothing, Nothing, PoissonGaussian, DiscreteGaussian, Nothing, Nothing]
+    events = [Nothing, Nothing, PoissonGaussian, PoissonGaussian, DiscreteGaussian, Nothing, Nothing]
     events += [Nothing, Nothing, DistributedGaussian, Nothing, Nothing]
     assert [type(release.event) for release in RELEASES] == events
 

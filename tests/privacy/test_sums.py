@@ -72,7 +72,7 @@ def test_numbers_are_those_of_the_events_that_pay():
 
 def test_a_plan_without_secure_sums_has_no_numbers_and_no_epoch():
     plan = keyed(study())
-    with pytest.raises(PlanFault, match="no secure sums"):
+    with pytest.raises(PlanFault, match="no such sums"):
         numbers_of(plan, "train/1")
     with pytest.raises(PlanFault):
         epoch_of(plan, 1, ("train/1",))

@@ -187,7 +187,7 @@ def test_every_answer_of_a_study_extends_the_one_before_and_all_are_kept(templat
 
 def test_the_record_is_of_all_that_was_received_and_used(template):
     whole, progress, _ = template
-    record = record_of(progress)
+    record = record_of(whole.plan, progress)
     assert {(r.partner, r.step, r.release) for r in record.receipts} == {
         (name, held.charge.step, held.settled) for name in NAMES for held in whole.reservations(name)
     }

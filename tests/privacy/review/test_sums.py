@@ -753,7 +753,7 @@ def test_composition_over_ledgers_for_life_shares_the_noise_too(unsampled):
     found = dict(for_life([unsampled] * 3, 1e-5))
     (study,) = unsampled.studies
     for k, bound in found.items():
-        most = max(k * math.sqrt(group.charges) / group.allowed.noise_multiplier for group in study.groups)
+        most = max(k * math.sqrt(group.charges) / group.allowed[0][0].noise_multiplier for group in study.groups)
         exact = gaussian_epsilon(most, 1e-5)
         assert exact <= bound <= 1.3 * exact
     assert unsampled.life["training"] == pytest.approx(_life(unsampled, "training"))
@@ -761,7 +761,7 @@ def test_composition_over_ledgers_for_life_shares_the_noise_too(unsampled):
 
 def _life(verdict, group):
     spent = next(one for one in verdict.studies[0].groups if one.group == group)
-    return [spent.charges * order / 2 / spent.allowed.noise_multiplier**2 for order in ORDERS]
+    return [spent.charges * order / 2 / spent.allowed[0][0].noise_multiplier ** 2 for order in ORDERS]
 
 
 def test_a_replaced_customer_moves_a_sum_by_two_sensitivities(unsampled):
