@@ -12,27 +12,29 @@ if TYPE_CHECKING:
 
 __all__ = ["attack"]
 
+_TASKS = typer.Option("--task", help="What to attack: propensity, recommendation or both.")
 _CANARIES = typer.Option(min=100, max=200_000, help="Customers made to be seen, for each epsilon.")
 
 
 def attack(
     epsilon: Annotated[str, typer.Option(help="Claims to attack, separated by commas.")] = "0.5,1,1.5",
     canaries: Annotated[int, _CANARIES] = 16_000,
+    task: Annotated[str, _TASKS] = "both",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Attack this build's own private training; exit with 1 if a claim or a check does not hold.
 
-    Example: coterie audit attack --epsilon 1
+    Example: coterie audit attack --epsilon 1 --task recommendation
     """
     import torch
 
     from coterie.privacy.randomness import OsSource
     from coterie.simulations.attacks.audit import run_audit
 
-    claims = _claims(epsilon)
+    claims, tasks = _claims(epsilon), _tasks(task)
     torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
     with console.status("starting") as status:
-        report = run_audit(claims, canaries=canaries, random=OsSource(), show=status.update)
+        report = run_audit(claims, canaries=canaries, random=OsSource(), show=status.update, tasks=tasks)
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:
@@ -53,6 +55,15 @@ def _claims(text: str) -> list[float]:
     return values
 
 
+def _tasks(text: str) -> tuple[str, ...]:
+    from coterie.privacy.errors import Fault, FileFault
+    from coterie.simulations.attacks.audit import TASKS
+
+    if text not in {"both", *TASKS}:
+        raise FileFault(Fault("--task", f"must be both, {' or '.join(TASKS)}", "e.g. recommendation"))
+    return TASKS if text == "both" else (text,)
+
+
 def _print(report: "AttackReport") -> None:
     from coterie.simulations.attacks.audit import BLIND, CAVEAT
 
@@ -63,8 +74,8 @@ def _print(report: "AttackReport") -> None:
         if not check.passed:
             typer.echo(f"FAILED {check.name}: {check.means}.")
     typer.echo(
-        "\nfinal: from the last model; all: from every round's model; SNJ: any (epsilon, delta); f-DP: the charged"
-        f" event's own curve.\n\n{CAVEAT}\n\nAn attack on models cannot see:"
+        "\nfinal: from the last model; all: from every round's model, or every sum; SNJ: any (epsilon, delta); f-DP:"
+        f" the charged event's own curve.\n\n{CAVEAT}\n\nAn attack on models cannot see:"
     )
     for fault in BLIND:
         typer.echo(f"- {fault}")
@@ -75,8 +86,8 @@ def _print_claims(report: "AttackReport") -> None:
 
     print_table(
         f"Claims at delta {DELTA:g} and what {report.canaries} canaries refute, each at {CONFIDENCE:.0%} confidence",
-        ("claim", "final, SNJ", "final, f-DP", "all, f-DP", "verdict"),
-        [(f"{a.claim:g}", a.snj_final, a.fdp_final, a.fdp_iterates, report.verdict(a)) for a in report.claims],
+        ("model", "claim", "final, SNJ", "final, f-DP", "all, f-DP", "verdict"),
+        [(a.model, f"{a.claim:g}", a.snj_final, a.fdp_final, a.fdp_iterates, report.verdict(a)) for a in report.claims],
     )
 
 
@@ -91,7 +102,8 @@ def _print_checks(report: "AttackReport") -> None:
         )
         for check in report.checks
     ]
-    print_table("Checks from inside, on the real trainer", ("check", "measured", "expected", "p", "result"), rows)
+    head = ("check", "measured", "expected", "p", "result")
+    print_table("Checks from inside, on the real trainer and sums", head, rows)
 
 
 def _print_membership(report: "AttackReport") -> None:
@@ -100,6 +112,7 @@ def _print_membership(report: "AttackReport") -> None:
         private = found.private
         rows.append(
             (
+                found.model,
                 f"{found.claim:g}",
                 f"{private.auc:.3f} ({private.auc_low:.3f}–{private.auc_high:.3f})",
                 f"{private.true_positives:.3f} ({private.true_positives_low:.3f}–{private.true_positives_high:.3f})",
@@ -108,7 +121,8 @@ def _print_membership(report: "AttackReport") -> None:
             )
         )
     print_table(
-        "Members guessed by their loss (AUC 0.5 is blind); caught: share of members at 1 % false alarms",
-        ("epsilon", "AUC", "caught", "allowed", "AUC without noise"),
+        "Members guessed by their loss or by how their items are scored (AUC 0.5 is blind); caught: share of members at"
+        " 1 % false alarms",
+        ("model", "epsilon", "AUC", "caught", "allowed", "AUC without noise"),
         rows,
     )

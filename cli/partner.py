@@ -1,12 +1,14 @@
 """`coterie partner`: a partner's own side."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coterie.cli.show import print_table
+from coterie.cli.show import console, print_table
+from coterie.privacy.errors import Fault, FileFault
 
 __all__ = ["app"]
 
@@ -39,17 +41,47 @@ def import_table(
     folder: Annotated[Path, _FOLDER],
     table: Annotated[Path, typer.Argument(help="Parquet or CSV file with the customers.")],
     plan: Annotated[Path, typer.Option(help="Study file or signed plan whose contract the table must keep.")],
+    catalogue: Annotated[Path | None, typer.Option(help="The agreed item table, for a plan that recommends.")] = None,
 ) -> None:
     """Check a table against a plan's contract, take it into the vault, and approve the contract.
 
     Example: coterie partner import ./bank customers.csv --plan study.toml
     """
-    from coterie.clients.intake import contract_of, take_in
+    from coterie.clients.intake import plan_of, take_in, take_in_interactions
 
-    notes = take_in(folder, table, contract_of(plan))
+    asked = plan_of(plan)
+    if asked.recommends and catalogue is None:
+        raise FileFault(Fault("--catalogue", "is missing, and the plan recommends", "give the agreed item table"))
+    if asked.recommends and catalogue is not None:
+        notes = take_in_interactions(folder, table, asked, catalogue)
+    else:
+        notes = take_in(folder, table, asked.contract)
     typer.echo("taken into the vault; the contract is kept, and approved for studies")
     for note, count in notes.items():
         typer.echo(f"  noted: {note} in {count} rows")
+
+
+@app.command("catalogue")
+def check_catalogue(
+    items: Annotated[Path, typer.Argument(help="Parquet or CSV file with a column `item` and public attributes.")],
+    kind: Annotated[str, typer.Option(help="What the codes are: taxonomy or gtin.")] = "taxonomy",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Check an item table and say what partners compare, and a plan's [catalogue] holds.
+
+    Example: coterie partner catalogue items.csv --kind gtin
+    """
+    from coterie.clients.catalogues import read_catalogue
+    from coterie.models.catalogue import encoded
+
+    found = read_catalogue(items, kind)
+    told = {"items": len(found), "digest": found.digest(), "kind": kind, "attributes": encoded(found).shape[1]}
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    typer.echo("[catalogue]")
+    for name, value in told.items():
+        typer.echo(f"{name} = {json.dumps(value)}")
 
 
 @app.command()
@@ -116,6 +148,50 @@ def score(
     typer.echo(f"{scored.rows} rows scored into {scored.output} (readable by you alone)")
     for note, count in scored.notes.items():
         typer.echo(f"  noted: {note} in {count} rows")
+
+
+@app.command()
+def recommend(
+    model: Annotated[Path, typer.Option(help="A published model.")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    input: Annotated[Path | None, typer.Option(help="Parquet or CSV with customers' interactions.")] = None,  # noqa: A002
+    catalogue: Annotated[Path | None, typer.Option(help="The items that the partners agreed on.")] = None,
+    workspace: Annotated[Path | None, typer.Option(help="Take either of them from this workspace instead.")] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Items per customer.")] = 20,
+    reasons: Annotated[int, typer.Option(min=0, max=20, help="Reasons per item.")] = 1,
+    rules: Annotated[Path | None, typer.Option(help="Your rules for lists, as TOML; see docs/recommend.md.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Make a ranked list for each of the partner's own customers, with reasons; nothing leaves.
+
+    Example: coterie partner recommend --model model.safetensors --catalogue items.parquet --input purchases.parquet
+    --top 20 --output recs.parquet
+    """
+    # Customers are scored side by side; threads inside each piece would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from rich.progress import Progress
+
+    from coterie.clients import recommending
+    from coterie.privacy.clock import now
+
+    table, items = recommending.sources(model, table=input, catalogue=catalogue, workspace=workspace)
+    with Progress(console=console, transient=True) as bars:
+        bar = bars.add_task("customers", total=None)
+        terms = recommending.Terms(
+            top=top,
+            reasons=reasons,
+            rules=rules,
+            today=now().date(),
+            see=lambda done, of: bars.update(bar, completed=done, total=of),
+        )
+        made = recommending.recommend(model, table, output, catalogue=items, terms=terms)
+    if as_json:
+        found = {"output": str(made.output), "customers": made.customers, "rows": made.rows, "notes": dict(made.notes)}
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(f"{made.rows} recommendations to {made.customers} customers in {made.output} (readable by you alone)")
+    for note, count in made.notes.items():
+        typer.echo(f"  noted: {count} {note}")
 
 
 _POLICY = """# This partner's rules. Policy beats plan: a coordinator can only ask for less than this allows.

@@ -75,9 +75,11 @@ class StudyProgress:
     def _spent(self, rounds: int) -> str:
         from coterie.privacy.accountant import epsilon
         from coterie.privacy.calibration import calibrate
+        from coterie.privacy.schedule import countings, trainings
 
-        update = calibrate(self._plan).update
-        spent = epsilon([update] * rounds, self._plan.privacy.delta)
+        made, steps = calibrate(self._plan), trainings(self._plan) // self._plan.training.rounds
+        counted = [made.counting] * countings(self._plan) if made.counting is not None and rounds else []
+        spent = epsilon([*counted, *[made.update] * (rounds * steps)], self._plan.privacy.delta)
         return f"epsilon {spent:.2f} of {self._plan.privacy.epsilon:g} spent"
 
 

@@ -135,15 +135,15 @@ def sweep(
     if as_json:
         typer.echo(json.dumps(reports))
         return
+    keys = [model["key"] for model in reports[0]["simulation"]["models"]]
+    main = _main(reports[0])
     rows = [
-        (f"{value:g}", *(interval(_auc(report, key)) for key in _KEYS))
+        (f"{value:g}", *(interval(_figure(report, key, main)) for key in keys))
         for value, report in zip(values, reports, strict=True)
     ]
-    print_table("AUC on everybody's held-out customers", ("epsilon", *_KEYS), rows)
+    title = "HR@10 of 99 on held-out items" if _recommends(reports[0]) else "AUC on everybody's held-out customers"
+    print_table(title, ("epsilon", *keys), rows)
     typer.echo(f"\npicture: {folder / 'sweep.html'}")
-
-
-_KEYS = ("federated-private", "alone-private", "pooled-private", "alone", "federated", "pooled")
 
 
 def _begin(study: str, settings: "Settings", output: Path | None) -> Path:
@@ -212,27 +212,49 @@ def _numbers(text: str) -> list[float]:
     return values
 
 
-def _auc(report: dict[str, Any], key: str) -> dict[str, Any]:
+def _recommends(report: dict[str, Any]) -> bool:
+    return bool(report["study"]["task"] == "recommendation")
+
+
+def _main(report: dict[str, Any]) -> str:
+    """Return the metric by which a report's models are compared."""
+    return "hr@10 of 99" if _recommends(report) else "auc"
+
+
+def _figure(report: dict[str, Any], key: str, metric: str) -> dict[str, Any]:
     model = next(model for model in report["simulation"]["models"] if model["key"] == key)
-    figure: dict[str, Any] = model["metrics"]["auc"]
+    figure: dict[str, Any] = model["metrics"][metric]
     return figure
 
 
 def _summarise(report: dict[str, Any]) -> None:
     bound = report["guarantee"]["study"]
-    last = report["release"]["rounds"][-1]
     typer.echo(
-        f"\ncharged and released: AUC {last['auc']:.3f}, top-decile lift {last['top_decile_lift']:.2f}; "
-        f"epsilon {bound['epsilon']:.3g} at delta {bound['delta']:g} per {bound['unit']}, trust {bound['trust']}\n"
+        f"\ncharged and released: {_said(report)}; epsilon {_number(bound['epsilon'], '.3g')} "
+        f"at delta {bound['delta']:g} per {bound['unit']}, trust {bound['trust']}\n"
     )
+    names = {"auc": "AUC", "average_precision": "average precision", "top_decile_lift": "top-decile lift"}
+    if _recommends(report):
+        names = {"hr@10 of 99": "HR@10 of 99", "ndcg@10 of 99": "NDCG@10 of 99", "hr@20": "HR@20 of all"}
     rows = [
-        (
-            model["title"],
-            *(interval(model["metrics"][name]) for name in ("auc", "average_precision", "top_decile_lift")),
-        )
+        (model["title"], *(interval(model["metrics"][name]) for name in names))
         for model in report["simulation"]["models"]
     ]
-    title = "Simulation only: exact, on everybody's held-out customers"
-    print_table(title, ("model", "AUC", "average precision", "top-decile lift"), rows)
+    where = "items taken out of training" if _recommends(report) else "everybody's held-out customers"
+    print_table(f"Simulation only: exact, on {where}", ("model", *names.values()), rows)
     for sentence in report["simulation"]["verdict"]:
         typer.echo(f"- {sentence}")
+
+
+def _said(report: dict[str, Any]) -> str:
+    """Return the main charged figures of the last round in words."""
+    last = (report["release"]["rounds"] or [{}])[-1]
+    if not _recommends(report):
+        return f"AUC {_number(last.get('auc'), '.3f')}, top-decile lift {_number(last.get('top_decile_lift'), '.2f')}"
+    main = _main(report)
+    floor = (last.get("floor") or {}).get(main)
+    return f"HR@10 of 99 {_number(last.get(main), '.3f')}, of what is most popular {_number(floor, '.3f')}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else f"{value:{form}}"

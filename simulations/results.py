@@ -14,16 +14,16 @@ from coterie.privacy.charges import Reservation
 from coterie.privacy.clock import now
 from coterie.privacy.events import Event
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import SECURE, Plan, Secure
+from coterie.privacy.plan import Plan, Secure
 from coterie.privacy.policy import limits, policy_digest, read_policy
 from coterie.privacy.renyi import Filter, curve, total
-from coterie.privacy.schedule import EVALUATE
+from coterie.privacy.schedule import EVALUATE, summed
 from coterie.server.registry import Progress
 from coterie.server.securely import ALL
 from coterie.simulations.federation import Outcome
 from coterie.simulations.trial import MODELS
 
-__all__ = ["budget", "released", "simulated", "spread", "study_facts", "verdict"]
+__all__ = ["budget", "refusals_of", "released", "simulated", "spread", "study_facts", "verdict"]
 
 
 def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:
         "local_steps": training.local_steps,
         "sample_rate": training.sample_rate,
         "clip": training.clip,
-        "server": training.server if privacy.trust != SECURE else (plan.secure or Secure()).optimizer,
+        "server": (plan.secure or Secure()).optimizer if summed(plan) else training.server,
         "trust": privacy.trust,
         "threshold": privacy.threshold,
         "colluders": privacy.colluders,
@@ -62,10 +62,13 @@ def released(progress: Progress) -> dict[str, Any]:
         "rounds": rounds,
         "calibration": [list(point) for point in metrics.calibration(counts)] if counts else [],
         "lift": [list(point) for point in metrics.lift_curve(counts)] if counts else [],
-        "refusals": [
-            {"partner": r.partner, "step": r.step, "round": r.round, "code": r.code} for r in progress.refusals
-        ],
+        "refusals": refusals_of(progress),
     }
+
+
+def refusals_of(progress: Progress) -> list[dict[str, Any]]:
+    """Return who refused what: it depends on no customer."""
+    return [{"partner": r.partner, "step": r.step, "round": r.round, "code": r.code} for r in progress.refusals]
 
 
 def _counted(progress: Progress, number: int) -> int:
@@ -206,7 +209,7 @@ def _burn_down(
     plan: Plan, reservations: Sequence[Reservation], lifetime: Filter, cache: dict[tuple[Event, ...], float]
 ) -> list[dict[str, Any]]:
     """Return what was spent after each charge of this plan; charges of earlier plans count for life alone."""
-    training = "step " if plan.privacy.trust == SECURE else "round "
+    training = "step " if summed(plan) else "round "
     steps: list[dict[str, Any]] = []
     mine: dict[str, list[Event]] = {}
     life: dict[str, list[Event]] = {}
@@ -222,13 +225,18 @@ def _burn_down(
             cache[key] = epsilon(key, plan.privacy.delta)
         steps.append(
             {
-                "step": charge.step.replace("train/", training).replace("evaluate/", "metrics "),
+                "step": _named(charge.step, training),
                 "group": charge.group,
                 "study_epsilon": cache[key],
                 "lifetime_epsilon": lifetime.spent_epsilon(curve(life[charge.group])),
             }
         )
     return steps
+
+
+def _named(step: str, training: str) -> str:
+    """Write a release's name for a reader."""
+    return step.replace("train/", training).replace("evaluate/", "metrics ").replace("count/", "count ")
 
 
 def _summed(by_partner: Mapping[str, Any]) -> metrics.Counts:

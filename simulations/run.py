@@ -10,6 +10,7 @@ model.safetensors, model-card.md    the first seed's model
 import dataclasses
 import datetime
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -23,6 +24,7 @@ from typing import Any
 
 from coterie.models.card import model_card
 from coterie.models.modelfile import ModelFile, model_bytes
+from coterie.models.recommenders.choice import chosen_family
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.canonical import canonical
 from coterie.privacy.clock import now
@@ -34,6 +36,8 @@ from coterie.privacy.statement import statement
 from coterie.privacy.study import Source, read_study
 from coterie.server.coordinator import Seen
 from coterie.simulations import results, sources
+from coterie.simulations.rankresults import ranked_release, ranked_simulation
+from coterie.simulations.ranktrial import run_rank_trial
 from coterie.simulations.report import render
 from coterie.simulations.trial import Trial, run_trial
 
@@ -115,32 +119,34 @@ def run_simulation(
     with _held(folder):
         plan, source = study_of(folder, settings)
         tables = sources.load(source.dataset)
-        began = time.monotonic()
+        run_one: Callable[..., Trial] = run_trial
+        if plan.recommends:
+            run_one = functools.partial(run_rank_trial, catalogue=sources.catalogue(source.dataset))
         done: list[Mapping[str, Any]] = []
         for seed in range(settings.seeds):
             place = folder / f"seed-{seed}"
             stored = place / "result.json"
             if not stored.exists():
-                trial = run_trial(
+                began = time.monotonic()
+                trial = run_one(
                     place,
                     plan,
                     tables,
                     seed=seed,
                     engine=settings.engine,
                     random=noise,
-                    show=lambda seen, seed=seed: show(seed, seen),  # type: ignore[misc]
+                    show=functools.partial(show, seed),
                     stop=stop,
                 )
                 _keep(place, trial, noise.name, seconds=time.monotonic() - began)
             done.append(json.loads(stored.read_text(encoding="utf-8")))
-            began = time.monotonic()
         report = _report(settings, source, done)
         _write(folder, report)
     return report
 
 
 def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
-    """Return the plan and the source of a run's study."""
+    """Return the plan and the source of a run's study; the plan names its family, though the study may not."""
     path = folder / "study.toml"
     if not path.exists():
         write_durably(path, settings.study.encode())
@@ -150,20 +156,30 @@ def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
     plan = study.trusting(settings.trust or study.plan.privacy.trust)
     if settings.epsilon is not None:
         plan = dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, epsilon=settings.epsilon))
+    plan = _chosen(plan)
     plan.check(str(path))
     return plan, study.source
 
 
+def _chosen(plan: Plan) -> Plan:
+    """Return the plan with the family that a rule on its public facts chooses, where it leaves the choice."""
+    if plan.model.family != "auto" or plan.catalogue is None:
+        return plan
+    customers = sum(partner.customers for partner in plan.partners)
+    family = chosen_family(customers=customers, items=plan.catalogue.items, epsilon=plan.privacy.epsilon)
+    return dataclasses.replace(plan, model=dataclasses.replace(plan.model, family=family))
+
+
 def _keep(place: Path, trial: Trial, random: str, *, seconds: float) -> None:
     """Write down a finished seed."""
-    plan = trial.outcome.signed.plan
+    plan, progress = trial.outcome.signed.plan, trial.outcome.progress
     guarantee = statement(plan, calibrate(plan), random_source=random)
     about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": guarantee}
-    model = ModelFile(plan.model.family, plan.model.hidden, trial.outcome.progress.weights, about)
+    model = ModelFile(plan.model.family, plan.model.hidden, progress.weights, about)
     write_durably(place / "model.safetensors", model_bytes(model))
     result = {
         "facts": results.study_facts(plan, ""),
-        "release": results.released(trial.outcome.progress),
+        "release": ranked_release(plan, progress) if plan.recommends else results.released(progress),
         "budget": results.budget(trial.outcome),
         "guarantee": guarantee,
         "exact": trial.exact,
@@ -173,7 +189,8 @@ def _keep(place: Path, trial: Trial, random: str, *, seconds: float) -> None:
 
 
 def _report(settings: Settings, source: Source, done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    first = done[0]
+    first, exact = done[0], [result["exact"] for result in done]
+    ranked = first["facts"]["task"] == "recommendation"
     return {
         "format": "coterie/report/v1",
         "study": {**first["facts"], "dataset": source.dataset},
@@ -189,7 +206,7 @@ def _report(settings: Settings, source: Source, done: Sequence[Mapping[str, Any]
         "release": first["release"],
         "guarantee": first["guarantee"],
         "budget": first["budget"],
-        "simulation": results.simulated([result["exact"] for result in done]),
+        "simulation": ranked_simulation(exact) if ranked else results.simulated(exact),
     }
 
 

@@ -10,21 +10,29 @@ from coterie.privacy.randomness import RandomSource
 from coterie.simulations.attacks.canaries import CONFIDENCE, DELTA, Audited, audit_canaries
 from coterie.simulations.attacks.conforming import run_checks
 from coterie.simulations.attacks.membership import Membership, infer_membership
+from coterie.simulations.attacks.recommendercanaries import AUDITED, audit_recommender, infer_history
+from coterie.simulations.attacks.recommenderchecks import run_recommender_checks
 
-__all__ = ["BLIND", "CAVEAT", "GATED", "AttackReport", "run_audit"]
+__all__ = ["BLIND", "CAVEAT", "GATED", "TASKS", "AttackReport", "run_audit"]
+
+TASKS = ("propensity", "recommendation")
 
 GATED = 1.5  # the greatest claim that so few canaries can be expected to refute
 
 CAVEAT = (
     "A pass is evidence that this build has no gross fault, and never proof that it keeps its claim: a lower bound "
-    f"far below the claim is what a correct build gives. Each claim is attacked at {CONFIDENCE:.0%} confidence: at "
-    "most one audit in twenty of a correct build refutes it by chance, and a second one tells. The audit trains on "
+    f"far below the claim is what a correct build gives. Each model's claim is attacked at {CONFIDENCE:.0%} confidence:"
+    " at most one audit in twenty of a correct build refutes it by chance, and a second one tells. The audit trains on "
     "made-up customers in this process and says nothing of any partner's data, ledger or past releases."
 )
 
 BLIND = (
     "noise that is a third too small or less (the checks from inside see 2 %)",
-    "noise used twice, by the final model alone (the published models and the checks see it)",
+    "noise used twice, by the final model alone (the published models and the checks see it), and by no attack on a "
+    "recommender (the checks see it)",
+    "a recommender's noise that is too small in some cells of its sums alone (the checks see it)",
+    "a customer of a recommender who weighs too much for having more items than a canary, or who is there twice (the "
+    "checks see it)",
     "noise that somebody else can foresee, such as a seed that leaked",
     "an accountant that is wrong: audit and plan believe the same one",
     "floating-point noise that betrays the sum it was added to, in its lowest bits",
@@ -38,11 +46,11 @@ class AttackReport:
     """What the audit found.
 
     Args:
-        canaries: How many, for each claim.
+        canaries: How many, for each claim and model.
         random_source: Name of the source of noise; only "os" is what a partner runs.
-        claims: One for each epsilon.
+        claims: One for each epsilon and model.
         checks: Conformance, from inside.
-        membership: One for each epsilon.
+        membership: One for each epsilon and task.
     """
 
     canaries: int
@@ -54,7 +62,7 @@ class AttackReport:
     @property
     def refuted(self) -> tuple[float, ...]:
         """The claims that do not hold."""
-        return tuple(audited.claim for audited in self.claims if audited.most > audited.claim)
+        return tuple(sorted({audited.claim for audited in self.claims if _broken(audited)}))
 
     @property
     def caught(self) -> bool:
@@ -63,7 +71,7 @@ class AttackReport:
 
     def verdict(self, audited: Audited) -> str:
         """Return what is said about one claim."""
-        if audited.claim in self.refuted:
+        if _broken(audited):
             return "CLAIM REFUTED"
         return "no gross bug seen" if audited.claim <= GATED else "beyond what canaries can refute"
 
@@ -85,35 +93,58 @@ class AttackReport:
 
 
 def run_audit(
-    claims: Sequence[float], *, canaries: int, random: RandomSource, show: Callable[[str], None]
+    claims: Sequence[float],
+    *,
+    canaries: int,
+    random: RandomSource,
+    show: Callable[[str], None],
+    tasks: Sequence[str] = TASKS[:1],
 ) -> AttackReport:
     """Attack this build's own training.
 
     Args:
         claims: Epsilons; those above `GATED` are attacked too, and refuted only where a fault is enormous.
-        canaries: How many for each claim.
+        canaries: How many for each claim and model.
         random: Where noise comes from: the operating system, but for tests.
         show: Told what is going on.
+        tasks: What is attacked, of `TASKS`.
     """
-    show("measuring noise, sampling and clipping")
-    checks = run_checks(random)
-    audited, membership = [], []
-    for claim in claims:
-        show(f"epsilon {claim:g}: training with {canaries} canaries")
-        audited.append(audit_canaries(claim, canaries=canaries, random=random))
-        show(f"epsilon {claim:g}: guessing members")
-        membership.append(infer_membership(claim, random=random))
+    checks: list[Check] = []
+    audited: list[Audited] = []
+    membership: list[Membership] = []
+    if TASKS[0] in tasks:
+        show("measuring noise, sampling and clipping")
+        checks += run_checks(random)
+        for claim in claims:
+            show(f"epsilon {claim:g}: training with {canaries} canaries")
+            audited.append(audit_canaries(claim, canaries=canaries, random=random))
+            show(f"epsilon {claim:g}: guessing members")
+            membership.append(infer_membership(claim, random=random))
+    if TASKS[1] in tasks:
+        show("measuring recommenders' sums")
+        checks += run_recommender_checks(random)
+        for claim in claims:
+            for kind in AUDITED:
+                show(f"epsilon {claim:g}: {kind} with {canaries} canaries")
+                audited.append(audit_recommender(kind, claim, canaries=canaries, random=random))
+            show(f"epsilon {claim:g}: guessing whose histories a recommender knows")
+            membership.append(infer_history(claim, random=random))
     return AttackReport(
         canaries=canaries,
         random_source=random.name,
         claims=tuple(audited),
-        checks=checks,
+        checks=tuple(checks),
         membership=tuple(membership),
     )
 
 
+def _broken(audited: Audited) -> bool:
+    return audited.most > audited.claim
+
+
 def _claim(audited: Audited, verdict: str) -> dict[str, Any]:
     return {
+        "model": audited.model,
         "epsilon": audited.claim,
         "delta": DELTA,
         "event": str(audited.event),

@@ -83,10 +83,11 @@ class Audited:
 
     Args:
         claim: Epsilon that the plan asks for.
-        event: The whole training, as charged.
+        event: The whole training, as charged; for recommenders, what the attack looks at of it.
         snj_final: Greatest epsilon refuted by the final model (Steinke et al. 2023).
         fdp_final: Greatest epsilon refuted by the final model (Mahloujifar et al. 2024).
-        fdp_iterates: The same from all published models.
+        fdp_iterates: The same from all published models, or from all released sums.
+        model: What was trained.
     """
 
     claim: float
@@ -94,6 +95,7 @@ class Audited:
     snj_final: float
     fdp_final: float
     fdp_iterates: float
+    model: str = "logistic"
 
     @property
     def most(self) -> float:

@@ -36,12 +36,14 @@ class Membership:
         private: Against the private model.
         without_noise: Against the same training without noise; it has no epsilon.
         allowed: Greatest true positive rate that the claim allows at `FALSE_POSITIVES`.
+        model: What was trained.
     """
 
     claim: float
     private: Attack
     without_noise: Attack
     allowed: float
+    model: str = "logistic"
 
 
 def infer_membership(claim: float, *, random: RandomSource) -> Membership:

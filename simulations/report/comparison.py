@@ -6,12 +6,21 @@ from typing import Any
 
 from coterie.simulations.report import figures
 from coterie.simulations.report.canvas import Sheet
-from coterie.simulations.report.layout import Table, fill, final_round, report_of
+from coterie.simulations.report.layout import (
+    Table,
+    exact_of,
+    fill,
+    final_round,
+    main_metric,
+    ranks,
+    released_metrics,
+    report_of,
+)
 from coterie.simulations.report.tables import named
 from coterie.simulations.report.wording import (
     METRICS,
     MISSING,
-    RELEASED,
+    article,
     decimals,
     delta,
     difference,
@@ -57,7 +66,7 @@ def render_comparison(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
 def _headline(pair: Sequence[Mapping[str, Any]]) -> str:
     said = [
-        f"{side} releases an AUC of {decimals(final_round(report).get('auc'))} "
+        f"{side} releases {article(main_metric(report))} of {decimals(final_round(report).get(main_metric(report)))} "
         f"at ε\u00a0=\u00a0{epsilon(report['guarantee']['study'].get('epsilon'))}"
         for side, report in zip(_SIDES, pair, strict=True)
     ]
@@ -112,7 +121,8 @@ def _multiplicity(pair: Sequence[Mapping[str, Any]]) -> Table:
 
 def _released(pair: Sequence[Mapping[str, Any]]) -> Table:
     last = [final_round(report) for report in pair]
-    rows = [_against(label(name), [held.get(name) for held in last], write=partial(metric, name)) for name in RELEASED]
+    names = dict.fromkeys(name for report in pair for name in released_metrics(report))
+    rows = [_against(label(name), [held.get(name) for held in last], write=partial(metric, name)) for name in names]
     return Table("Metrics of the final round", ["Metric", *_SIDES, "B less A"], rows)
 
 
@@ -121,17 +131,20 @@ def _against(name: str, values: Sequence[Any], *, write: Callable[[Any], str]) -
 
 
 def _simulation(pair: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    if any(report.get("simulation") is None for report in pair):
+    if any(report.get("simulation") is None for report in pair) or ranks(pair[0]) != ranks(pair[1]):
         return None
     sides = [{model["key"]: model for model in report["simulation"]["models"]} for report in pair]
     models = list({**sides[1], **sides[0]}.values())
     models.sort(key=lambda model: list({**sides[0], **sides[1]}).index(model["key"]))
     groups = [(side, list(held.values())) for side, held in zip(_SIDES, sides, strict=True)]
-    sheet = Sheet("models", "Mean AUC of each model in A and in B; the tables give every figure.", 900, 480)
+    main = main_metric(pair[0])
+    sheet = Sheet("models", f"Mean {label(main)} of each model in A and in B; the tables give every figure.", 900, 480)
     names = [name for name in METRICS if any(name in model["metrics"] for model in models)]
     return {
         "legend": models,
-        "comparison": figures.models_figure(groups, sheet),
+        "comparison": figures.models_figure(groups, sheet, metric=main),
+        "metric": label(main),
+        "exact_of": exact_of(pair[0]),
         "tables": [_metric_table(name, models, sides=sides) for name in names],
     }
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 from coterie.simulations.report.canvas import Sheet, draw, end_labels, short
 from coterie.simulations.report.marks import dot, levels, limit_line, line
 from coterie.simulations.report.palette import INK, OURS, QUIET, WHITE, look
-from coterie.simulations.report.wording import decimals
+from coterie.simulations.report.wording import decimals, held_out, label
 
 __all__ = [
     "Curve",
@@ -127,12 +127,15 @@ def lift_figure(curves: Sequence[Curve], sheet: Sheet) -> Markup:
     return draw(sheet, paint)
 
 
-def models_figure(groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], sheet: Sheet) -> Markup:
-    """Draw each model's mean AUC and its interval as a row of dots.
+def models_figure(
+    groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], sheet: Sheet, *, metric: str = "auc"
+) -> Markup:
+    """Draw each model's mean and its interval as a row of dots.
 
     Args:
         groups: Name of each report and its models: one report, or two whose dots share the rows.
         sheet: What to draw on.
+        metric: Which of the models' metrics.
 
     Returns:
         The figure.
@@ -144,8 +147,8 @@ def models_figure(groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], she
     def paint(axes: Axes) -> None:
         for at, (name, models) in enumerate(groups):
             for model in models:
-                dot(axes, model, height=rows[model["key"]] + nudge[at], name=name)
-        axes.set(ylim=(0.4, len(titles) + 0.6), xlabel="AUC on held-out customers")
+                dot(axes, model, height=rows[model["key"]] + nudge[at], name=name, metric=metric)
+        axes.set(ylim=(0.4, len(titles) + 0.6), xlabel=f"{label(metric)} on {held_out(metric)}")
         axes.margins(x=0.12)
         axes.yaxis.set_major_locator(FixedLocator(list(rows.values())))
         axes.set_yticklabels([short(title, 27) for title in titles.values()], color=INK)
@@ -156,13 +159,16 @@ def models_figure(groups: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], she
     return draw(sheet, paint)
 
 
-def rounds_figure(rounds: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], *, sheet: Sheet) -> Markup:
-    """Draw the exact AUC of the private federation by round, against where the other models ended.
+def rounds_figure(
+    rounds: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], *, sheet: Sheet, metric: str = "auc"
+) -> Markup:
+    """Draw the exact main metric of the private federation by round, against where the other models ended.
 
     Args:
         rounds: Round, mean, low and high.
         models: Key, title and mean of each model.
         sheet: What to draw on.
+        metric: Which metric it is.
 
     Returns:
         The figure.
@@ -183,7 +189,7 @@ def rounds_figure(rounds: Sequence[Mapping[str, Any]], models: Sequence[Mapping[
         line(axes, [entry["round"] for entry in known], up=[entry["mean"] for entry in known], key=OURS)
         labels = [(entry["mean"], short(title, 26), look(OURS).colour) for entry in known[-1:]]
         labels += levels(axes, [model for model in models if model["key"] != OURS])
-        axes.set(xlabel="round", ylabel="AUC")
+        axes.set(xlabel="round", ylabel=label(metric))
         axes.margins(x=0.02, y=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         end_labels(axes, labels)

@@ -12,7 +12,17 @@ from coterie.privacy.errors import Fault, FileFault
 from coterie.simulations.report import wording
 from coterie.simulations.report.palette import swatch
 
-__all__ = ["FORMAT", "Table", "fill", "final_round", "report_of"]
+__all__ = [
+    "FORMAT",
+    "Table",
+    "exact_of",
+    "fill",
+    "final_round",
+    "main_metric",
+    "ranks",
+    "released_metrics",
+    "report_of",
+]
 
 FORMAT = "coterie/report/v1"
 
@@ -68,6 +78,26 @@ def final_round(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the metrics that the last round released; nothing where no round did."""
     rounds = report["release"]["rounds"]
     return rounds[-1] if rounds else {}
+
+
+def ranks(report: Mapping[str, Any]) -> bool:
+    """Return whether a report is of a study that recommends."""
+    return bool(report["study"].get("task") == "recommendation")
+
+
+def main_metric(report: Mapping[str, Any]) -> str:
+    """Return the name of the metric by which a report's models are compared."""
+    return wording.RELEASED_RANKS[0] if ranks(report) else wording.RELEASED[0]
+
+
+def released_metrics(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the metrics that a report's study releases."""
+    return wording.RELEASED_RANKS if ranks(report) else wording.RELEASED
+
+
+def exact_of(report: Mapping[str, Any]) -> str:
+    """Return what a report's exact figures are computed from, in a word."""
+    return "items" if ranks(report) else "labels"
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:

@@ -49,16 +49,17 @@ def whisker(axes: Axes, figure: Mapping[str, Any], *, at: float, key: str) -> No
         axes.plot([at, at], [figure["low"], figure["high"]], color=look(key).colour, lw=1.5, zorder=2)
 
 
-def dot(axes: Axes, model: Mapping[str, Any], *, height: float, name: str) -> None:
-    """Draw a model's mean AUC as a dot on its row, with its interval and its value above it.
+def dot(axes: Axes, model: Mapping[str, Any], *, height: float, name: str, metric: str = "auc") -> None:
+    """Draw a model's mean as a dot on its row, with its interval and its value above it.
 
     Args:
         axes: Where to draw.
         model: The model with its metrics.
         height: Where on the vertical axis.
         name: Name of its report, written before the value; empty where there is one report.
+        metric: Of which metric.
     """
-    figure, style = model["metrics"]["auc"], look(model["key"])
+    figure, style = model["metrics"][metric], look(model["key"])
     if figure["mean"] is None:
         return
     if figure.get("low") is not None and figure.get("high") is not None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coterie.simulations.report import figures, tables
+from coterie.simulations.report import figures, rankpage, tables
 from coterie.simulations.report.canvas import Sheet
-from coterie.simulations.report.layout import fill, final_round, report_of
+from coterie.simulations.report.layout import fill, final_round, ranks, report_of
 from coterie.simulations.report.palette import OURS
 from coterie.simulations.report.wording import counted, decimals, delta, epsilon, percent, plain
 
@@ -28,17 +28,18 @@ def render(report: Mapping[str, Any]) -> str:
         FileFault: The document is of another format.
     """
     held = report_of(report)
+    ranked = ranks(held)
     context = {
         "report": held,
         "headline": headline(held),
-        "keys": _keys(held),
-        "release": _release(held["release"]),
+        "keys": rankpage.keys(held) if ranked else _keys(held),
+        "release": rankpage.released(held["release"]) if ranked else _release(held["release"]),
         "guarantee": _guarantee(held["guarantee"]),
         "budgets": _budgets(held),
-        "simulation": _simulation(held),
+        "simulation": rankpage.simulated(held) if ranked else _simulation(held),
         "settings": _settings(held),
     }
-    return fill("page.html", context)
+    return fill("rankpage.html" if ranked else "page.html", context)
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -50,6 +51,8 @@ def headline(report: Mapping[str, Any]) -> str:
     Returns:
         The sentence.
     """
+    if ranks(report):
+        return rankpage.headline(report)
     study, held = report["guarantee"]["study"], report["study"]
     released = decimals(final_round(report).get("auc"))
     who = counted(len(held["partners"]), "partner", many="partners")

@@ -48,9 +48,13 @@ _LOOKS = {
     OURS: Look("#0a5ca8", "o", "M6 1.5a4.5 4.5 0 1 0 .01 0z", filled=True),
     "alone-private": Look("#b3470b", "s", "M2 2h8v8h-8z", filled=True),
     "pooled-private": Look("#6b5b00", "P", "M4.5 1h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z", filled=True),
+    "popularity-private": Look(
+        "#7a4a00", "*", "M6 .8l1.6 3.6 3.9.4-2.9 2.6.8 3.9L6 9.3l-3.4 2 .8-3.9L.5 4.8l3.9-.4z", filled=True
+    ),
     "alone": Look("#8a3b78", "D", "M6 1l5 5-5 5-5-5z", filled=False),
     "federated": Look("#00705a", "^", "M6 1.5l5 9h-10z", filled=False),
     "pooled": Look("#454f59", "v", "M6 10.5l5-9h-10z", filled=False),
+    "popularity": Look("#9c2f2f", "X", "M3 1l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3z", filled=False),
 }
 _STRANGER = Look(QUIET, "p", "M6 1l5 4-2 6h-6l-2-6z", filled=False)
 

@@ -10,16 +10,27 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from coterie.privacy.errors import Fault, FileFault
 from coterie.simulations.report.canvas import Sheet, draw, end_labels, short
-from coterie.simulations.report.layout import Table, fill, final_round, report_of
+from coterie.simulations.report.layout import (
+    Table,
+    exact_of,
+    fill,
+    final_round,
+    main_metric,
+    released_metrics,
+    report_of,
+)
 from coterie.simulations.report.marks import levels, line, whisker
 from coterie.simulations.report.palette import OURS, look
 from coterie.simulations.report.tables import named
-from coterie.simulations.report.wording import RELEASED, counted, delta, epsilon, interval, label, metric
+from coterie.simulations.report.wording import counted, delta, epsilon, held_out, interval, label, metric
 
 __all__ = ["render_sweep", "sweep_figure"]
 
 # The private models and how far each stands aside of its epsilon, so that intervals do not hide each other.
-_PRIVATE = {OURS: 0.985, "alone-private": 1.015, "pooled-private": 1.0}
+_PRIVATE = {OURS: 0.985, "alone-private": 1.015, "pooled-private": 1.0, "popularity-private": 1.0}
+
+
+_Point = tuple[float, str, Mapping[str, Any]]  # epsilon, the model's title, and its figure
 
 
 def render_sweep(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -39,13 +50,15 @@ def render_sweep(reports: Sequence[Mapping[str, Any]]) -> str:
         rule = "a sweep needs at least one report, and each must have a simulation"
         raise FileFault(Fault("reports", rule, "give the report.json of simulated studies"))
     held.sort(key=lambda report: report["guarantee"]["study"]["epsilon"] or float("inf"))
-    models = held[0]["simulation"]["models"]
+    models, main = held[0]["simulation"]["models"], main_metric(held[0])
     context = {
+        "metric": label(main),
+        "exact_of": exact_of(held[0]),
         "headline": _headline(held),
         "released": _released(held),
         "legend": models,
         "picture": sweep_figure(held),
-        "models": _models(held, models),
+        "models": _models(held, models, main),
     }
     return fill("sweep.html", context)
 
@@ -59,52 +72,53 @@ def sweep_figure(reports: Sequence[Mapping[str, Any]]) -> Markup:
     Returns:
         An SVG element; a level is the mean over the reports.
     """
-    alt = "Mean AUC against epsilon on a logarithmic axis, with 95 % intervals; the table gives every figure."
+    main = main_metric(reports[0])
+    alt = (
+        f"Mean {label(main)} against epsilon on a logarithmic axis, with 95 % intervals; the table gives every figure."
+    )
 
     def paint(axes: Axes) -> None:
-        ticks = sorted({at for key in _PRIVATE for at, _ in _points(reports, key)})
-        labels = [label for key in _PRIVATE for label in _private(axes, _points(reports, key), key=key)]
+        points = {key: _points(reports, key, main) for key in _PRIVATE}
+        ticks = sorted({at for found in points.values() for at, _, _ in found})
+        labels = [written for key, found in points.items() if found for written in _private(axes, found, key=key)]
         axes.set_xscale("log", base=2)
-        axes.set(xlabel="ε of the study, logarithmic", ylabel="AUC on held-out customers")
+        axes.set(xlabel="ε of the study, logarithmic", ylabel=f"{label(main)} on {held_out(main)}")
         if ticks:
             axes.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.margins(y=0.08)
-        end_labels(axes, labels + levels(axes, _others(reports)), room=0.048)
+        end_labels(axes, labels + levels(axes, _others(reports, main)), room=0.048)
 
     return draw(Sheet("sweep", alt, width=900, height=440), paint)
 
 
-def _private(
-    axes: Axes, points: Sequence[tuple[float, Mapping[str, Any]]], *, key: str
-) -> list[tuple[float, str, str]]:
-    across = [at * _PRIVATE[key] for at, _ in points]
-    line(axes, across, up=[model["metrics"]["auc"]["mean"] for _, model in points], key=key)
-    for at, (_, model) in zip(across, points, strict=True):
-        whisker(axes, model["metrics"]["auc"], at=at, key=key)
-    ends = points[-1:]
-    return [(model["metrics"]["auc"]["mean"], short(model["title"], 26), look(key).colour) for _, model in ends]
+def _private(axes: Axes, points: Sequence[_Point], *, key: str) -> list[tuple[float, str, str]]:
+    across = [at * _PRIVATE[key] for at, _, _ in points]
+    line(axes, across, up=[figure["mean"] for _, _, figure in points], key=key)
+    for at, (_, _, figure) in zip(across, points, strict=True):
+        whisker(axes, figure, at=at, key=key)
+    return [(figure["mean"], short(title, 26), look(key).colour) for _, title, figure in points[-1:]]
 
 
-def _points(reports: Iterable[Mapping[str, Any]], key: str) -> list[tuple[float, Mapping[str, Any]]]:
+def _points(reports: Iterable[Mapping[str, Any]], key: str, main: str) -> list[_Point]:
     found = [
-        (report["guarantee"]["study"]["epsilon"], model)
+        (report["guarantee"]["study"]["epsilon"], model["title"], model["metrics"][main])
         for report in reports
         for model in report["simulation"]["models"]
-        if model["key"] == key and model["metrics"]["auc"]["mean"] is not None
+        if model["key"] == key and model["metrics"][main]["mean"] is not None
     ]
     return sorted((point for point in found if point[0]), key=lambda point: point[0])
 
 
-def _others(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _others(reports: Iterable[Mapping[str, Any]], main: str) -> list[dict[str, Any]]:
     means: dict[str, list[float]] = {}
     titles: dict[str, str] = {}
     for report in reports:
         for model in report["simulation"]["models"]:
-            if model["key"] not in _PRIVATE and model["metrics"]["auc"]["mean"] is not None:
-                means.setdefault(model["key"], []).append(model["metrics"]["auc"]["mean"])
+            if model["key"] not in _PRIVATE and model["metrics"][main]["mean"] is not None:
+                means.setdefault(model["key"], []).append(model["metrics"][main]["mean"])
                 titles.setdefault(model["key"], model["title"])
     return [{"key": key, "title": titles[key], "mean": fmean(held)} for key, held in means.items()]
 
@@ -123,22 +137,19 @@ def _at(report: Mapping[str, Any]) -> list[str]:
 
 
 def _released(reports: Sequence[Mapping[str, Any]]) -> Table:
+    names = released_metrics(reports[0])
     rows = [
-        [
-            report["study"]["name"],
-            *_at(report),
-            *(metric(name, final_round(report).get(name)) for name in RELEASED),
-        ]
+        [report["study"]["name"], *_at(report), *(metric(name, final_round(report).get(name)) for name in names)]
         for report in reports
     ]
-    head = ["Study", "ε", "δ", *(label(name) for name in RELEASED)]
+    head = ["Study", "ε", "δ", *(label(name) for name in names)]
     return Table("Metrics of the final round", head, rows)
 
 
-def _models(reports: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]]) -> Table:
+def _models(reports: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], main: str) -> Table:
     rows = []
     for report in reports:
-        held = {model["key"]: model["metrics"].get("auc") for model in report["simulation"]["models"]}
-        rows.append([*_at(report), *(interval("auc", held.get(model["key"])) for model in models)])
+        held = {model["key"]: model["metrics"].get(main) for model in report["simulation"]["models"]}
+        rows.append([*_at(report), *(interval(main, held.get(model["key"])) for model in models)])
     head = ["ε", "δ", *(named(model) for model in models)]
-    return Table("AUC: mean over the seeds, with its 95 % confidence interval", head, rows, words=0)
+    return Table(f"{label(main)}: mean over the seeds, with its 95 % confidence interval", head, rows, words=0)

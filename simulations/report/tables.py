@@ -47,13 +47,13 @@ def named(model: Mapping[str, Any]) -> Markup:
     return Markup("{} {}").format(swatch(model["key"]), model["title"])
 
 
-def released_table(rounds: Sequence[Mapping[str, Any]]) -> Table:
+def released_table(rounds: Sequence[Mapping[str, Any]], names: Sequence[str] = RELEASED) -> Table:
     """Return the charged metrics by round."""
     rows = [
-        [plain(entry["round"]), _answered(entry["partners"])] + [metric(name, entry.get(name)) for name in RELEASED]
+        [plain(entry["round"]), _answered(entry["partners"])] + [metric(name, entry.get(name)) for name in names]
         for entry in rounds
     ]
-    head = ["Round", "Partners", *(label(name) for name in RELEASED)]
+    head = ["Round", "Partners", *(label(name) for name in names)]
     caption = "Metrics by round, each computed from noisy histograms"
     return Table(caption, head, rows, words=0, empty="No metric was released.")
 
@@ -102,11 +102,14 @@ def steps_table(entry: Mapping[str, Any]) -> Table:
     return Table(f"Charges of {entry['partner']}", head, rows, words=2, empty="No step was charged.")
 
 
-def models_table(models: Sequence[Mapping[str, Any]]) -> Table:
+def models_table(
+    models: Sequence[Mapping[str, Any]],
+    among: Sequence[str] = tuple(METRICS),
+    caption: str = "Mean over the seeds, with its 95 % confidence interval",
+) -> Table:
     """Return every model's metrics with their intervals."""
-    names = [name for name in METRICS if any(name in model["metrics"] for model in models)]
+    names = [name for name in among if any(name in model["metrics"] for model in models)]
     rows = [[named(model)] + [interval(name, model["metrics"].get(name)) for name in names] for model in models]
-    caption = "Mean over the seeds, with its 95 % confidence interval"
     return Table(caption, ["Model", *(label(name) for name in names)], rows)
 
 
@@ -129,22 +132,23 @@ def partners_table(partners: Sequence[Mapping[str, Any]], models: Sequence[Mappi
     return Table(caption, ["Partner", "Customers", "Held out", *(named(model) for model in models)], rows)
 
 
-def seeds_table(seeds: Sequence[Any], models: Sequence[Mapping[str, Any]]) -> Table:
-    """Return every model's AUC by seed.
+def seeds_table(seeds: Sequence[Any], models: Sequence[Mapping[str, Any]], *, name: str = "auc") -> Table:
+    """Return one metric of every model by seed.
 
     Args:
         seeds: The study's seeds.
         models: The models with their metrics.
+        name: Of the metric.
 
     Returns:
         The table.
     """
-    held = [model["metrics"].get("auc", {}).get("seeds") or [] for model in models]
+    held = [model["metrics"].get(name, {}).get("seeds") or [] for model in models]
     rows = [
         [plain(seed)] + [decimals(values[at]) if at < len(values) else MISSING for values in held]
         for at, seed in enumerate(seeds)
     ]
-    return Table("AUC by seed", ["Seed", *(named(model) for model in models)], rows, empty="No seeds.")
+    return Table(f"{label(name)} by seed", ["Seed", *(named(model) for model in models)], rows, empty="No seeds.")
 
 
 def settings_table(caption: str, settings: Mapping[str, Any]) -> Table:

@@ -10,6 +10,8 @@ __all__ = [
     "METRICS",
     "MISSING",
     "RELEASED",
+    "RELEASED_RANKS",
+    "article",
     "count",
     "counted",
     "decimals",
@@ -17,6 +19,7 @@ __all__ = [
     "difference",
     "digest",
     "epsilon",
+    "held_out",
     "interval",
     "label",
     "metric",
@@ -31,8 +34,19 @@ METRICS = {
     "log_loss": "Log loss",
     "top_decile_lift": "Top-decile lift",
     "calibration_error": "Calibration error",
+    "hr@10 of 99": "HR@10 of 99",
+    "ndcg@10 of 99": "NDCG@10 of 99",
+    "hr@10": "HR@10",
+    "hr@20": "HR@20",
+    "ndcg@10": "NDCG@10",
+    "ndcg@20": "NDCG@20",
+    "mrr": "MRR",
+    "coverage": "Coverage@10",
+    "novelty": "Novelty@10, bits",
+    "gini": "Gini@10",
 }
 RELEASED = ("auc", "average_precision", "top_decile_lift", "calibration_error")
+RELEASED_RANKS = ("hr@10 of 99", "hr@10", "hr@20", "ndcg@10", "mrr")
 
 _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
 _MINUS = "\u2212"
@@ -166,6 +180,16 @@ def label(key: str) -> str:
     """Name a key of the report for a reader."""
     text = key.replace("_", " ")
     return METRICS.get(key) or _LABELS.get(key) or text[:1].upper() + text[1:]
+
+
+def article(name: str) -> str:
+    """Write a metric's name behind its article, as in "an AUC"; all main metrics begin with a vowel when spoken."""
+    return f"an {label(name)}"
+
+
+def held_out(name: str) -> str:
+    """Say what a metric is found on."""
+    return "held-out items" if name in RELEASED_RANKS else "held-out customers"
 
 
 def plain(value: object) -> str:

@@ -315,7 +315,7 @@ def command(monkeypatch):
     app.command()(attack)
 
     def run(*words):
-        return CliRunner().invoke(app, [*words, "--canaries", "200"])
+        return CliRunner().invoke(app, [*words, "--canaries", "200", "--task", "propensity"])
 
     return run
 
