@@ -30,6 +30,8 @@ bench: setup
 	$(BIN)/python benchmarks/attack.py
 	$(BIN)/python benchmarks/mutations.py
 	$(BIN)/python benchmarks/secagg.py
+	$(BIN)/python benchmarks/dp_step.py
+	$(BIN)/python benchmarks/recommend_speed.py
 
 setup: $(VENV)/.ready
 

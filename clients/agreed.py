@@ -55,7 +55,9 @@ class Agreed:
             TaskRefused: The study has no such sum.
         """
         kind = step.partition("/")[0]
-        if kind == COUNT and self.counting is not None:
+        if kind == COUNT:
+            if self.counting is None:
+                raise refused("task", "the task", "is not one that the plan describes", "ask as the plan says")
             return self.counting, self.countings
         if kind == EVALUATE:
             return self.histogram, self.histograms

@@ -76,7 +76,8 @@ def _scope(plan: Plan, policy: Policy) -> list[Reason]:
 
 def _segments(plan: Plan, policy: Policy) -> list[Reason]:
     known = set(policy.segments.names) if policy.segments else set()
-    if set(plan.cohort.segments or ()) <= known:
+    by_column = plan.recommends and policy.segments is not None and policy.segments.by != "hash"
+    if set(plan.cohort.segments or ()) <= known and not (plan.cohort.segments and by_column):
         return []
     fix = "plan with the partner's segments, or with all customers"
     return [_reason("segment", "plan.cohort.segments", "are not the policy's", fix)]
