@@ -14,7 +14,7 @@ from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
 from coterie.privacy.plan import SECURE, Plan, Recommendation, Secure
 from coterie.privacy.schedule import countings, trainings
-from coterie.privacy.secagg.numbers import Numbers, numbers_for
+from coterie.privacy.secagg.numbers import Numbers, greatest_norm, numbers_for
 
 __all__ = ["HOLDOUT", "TRAINING", "Mechanisms", "Summed", "calibrate", "central_noise"]
 
@@ -92,7 +92,7 @@ def calibrate(plan: Plan) -> Mechanisms:
     counts = (trainings(plan) + training.spare, len(plan.metrics.rounds) + training.spare)
     budgets = (privacy.epsilon * privacy.split.training, privacy.epsilon * privacy.split.metrics)
     if plan.recommends:
-        return _recommended(plan, budgets, counts)
+        return _makeable(plan, _recommended(plan, budgets, counts))
     if privacy.trust == SECURE:
         return _summed(plan, _least_gaussians(budgets, privacy.delta, rate=training.sample_rate, counts=counts), counts)
     return _calibrate(budgets, privacy.delta, rate=training.sample_rate, steps=training.local_steps, counts=counts)
@@ -134,6 +134,48 @@ def _least_gaussians(
         _least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, updates)], delta), budgets[0]),
         _least_noise(lambda noise: epsilon([PoissonGaussian(noise, 1.0, histograms)], delta), budgets[1]),
     )
+
+
+def _makeable(plan: Plan, made: Mechanisms) -> Mechanisms:
+    """Refuse, before anything is charged, sums whose whole numbers could not be made.
+
+    Raises:
+        PlanFault: A customer's vector has so many coordinates that rounding would take too much of its bound.
+    """
+    wrong = made.counting is not None and not made.counting.valid()
+    for numbers, coordinates in zip(_summed_numbers(made), _coordinates(plan), strict=True):
+        try:
+            greatest_norm(numbers.sensitivity // plan.parts, coordinates)
+        except ValueError:
+            wrong = True
+    if wrong or not made.update.valid():
+        rule = "leads to sums that whole numbers of this size cannot hold"
+        fix = "ask for fewer items of a customer, a smaller dimension or fewer partners_per_person"
+        raise PlanFault(Fault("plan.recommendation", rule, fix))
+    return made
+
+
+def _coordinates(plan: Plan) -> tuple[int, int]:
+    """Return how many coordinates of a customer's vector may be other than 0: in the family's sums, in popularity's."""
+    rows, catalogue, how = plan.contract.interactions, plan.catalogue, plan.recommendation or Recommendation()
+    if rows is None or catalogue is None:
+        return 1, 1
+    most, items, size = rows.most, catalogue.items, how.dimension
+    family = {
+        "popularity": items,
+        "item-gram": most * (most + 1) // 2,
+        "ials": (most + 1) * size * (size + 3) // 2,
+    }
+    # Of a trained family at most: two tables, and layers on embeddings and attributes.
+    trained = 2 * (most + min(how.negatives, items)) * size + 8 * size * (size + 1) + catalogue.attributes * size
+    return family.get(plan.model.family, trained), items
+
+
+def _summed_numbers(made: Mechanisms) -> tuple[Numbers, ...]:
+    """Return the numbers of the sums of training, that of popularity last."""
+    if made.summed is None:
+        return ()
+    return (made.summed.update, made.summed.count or made.summed.update)
 
 
 def _recommended(plan: Plan, budgets: tuple[float, float], counts: tuple[int, int]) -> Mechanisms:

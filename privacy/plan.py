@@ -168,7 +168,9 @@ class Plan:
 
         Parts of a k-th each add up to one contribution in a secure sum over all customers, whatever group the person is
         in at which partner: of Gaussians with a and b parts in both groups, a + b = k, the losses compose to no more
-        than the worse group's alone, because (a/k)^2 + (b/k)^2 <= 1. Sampled by each partner for itself, they do not.
+        than the worse group's alone, because (a/k)^2 + (b/k)^2 <= 1. So they do over attempts with other partners in
+        each, because no partner makes more sums of a kind than were charged, and squares add up (Dong, Roth and Su
+        2022, corollary 3.3). Sampled by each partner for itself, they do not.
         """
         privacy = self.privacy
         if (privacy.unit == PERSON) != (privacy.partners_per_person is not None):

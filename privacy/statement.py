@@ -55,13 +55,13 @@ def statement(plan: Plan, mechanisms: Mechanisms, *, random_source: str = "os") 
         "study": {
             "epsilon": _finite(worst.epsilon),
             "delta": worst.delta,
-            "unit": worst.unit,
+            "unit": f"person at up to {plan.parts} partners" if plan.parts > 1 else worst.unit,
             "relation": worst.relation,
             "trust": worst.trust,
             "accountant": worst.accountant,
         },
         "words": _words(plan, worst),
-        "not_covered": list(not_covered(plan.privacy.trust)),
+        "not_covered": list(_not_covered(plan)),
         "multiplicity": [
             {"partners": k, "epsilon": _finite(_several(plan, mechanisms, k, random_source))}
             for k in range(1, len(plan.partners) + 1)
@@ -127,6 +127,14 @@ def not_covered(trust: str) -> tuple[str, ...]:
     return (*(words for words in NOT_COVERED if words != _FLOATS), *_SUMMED)
 
 
+def _not_covered(plan: Plan) -> tuple[str, ...]:
+    """Return what a plan's guarantee does not cover; a partner's own sums are made of whole numbers, too."""
+    texts = not_covered(plan.privacy.trust)
+    if plan.recommends and plan.privacy.trust != SECURE:
+        return (*(words for words in texts if words != _FLOATS), _SUMMED[-1])
+    return texts
+
+
 def _described(mechanisms: Mechanisms, group: str) -> str:
     if mechanisms.summed is not None:
         return "; ".join(f"{count} times {event}" for event, count in mechanisms.kinds(group))
@@ -141,7 +149,9 @@ def _words(plan: Plan, worst: Guarantee) -> list[str]:
     odds = math.exp(worst.epsilon)
     against, trusted = _trust(plan)
     return [
-        f"The unit of protection is one {UNIT}: all of that customer's rows at that partner, together.",
+        f"The unit of protection is one person at up to {plan.parts} partners: all of its rows at all of them."
+        if plan.parts > 1
+        else f"The unit of protection is one {UNIT}: all of that customer's rows at that partner, together.",
         f"{against} can hardly tell whether a given customer's rows were in the study at all.",
         f"In figures: it shifts the odds of any such guess by at most a factor of {odds:.2f} "
         f"(e to the power epsilon = {worst.epsilon:.2f}), except with probability {worst.delta:g}.",

@@ -151,18 +151,21 @@ def _study(name: str, study: Consented, unsettled: int, findings: Findings | Non
 
 def _group(study: Consented, group: str, plan: Plan | None, findings: Findings | None) -> GroupSpent:
     kinds, charged = study.events[group], study.charged[group]
-    allowed = tuple(event for event, count in kinds for _ in range(count))
     found = claimed = None
     if plan is not None and study.sound and findings is not None:
         share = plan.privacy.split.training if group == TRAINING else plan.privacy.split.metrics
         _calibrated(plan, kinds, (study.entry, group), findings)
+        # A consent that is not sound may declare any number of events: only here is one that the plan bounds.
+        allowed = tuple(event for event, count in kinds for _ in range(count))
         claimed = _asked(allowed, plan.privacy.delta)
         _hold(claimed, plan.privacy.epsilon * share, (study.entry, group), findings)
         events = tuple(e for e, count in charged.items() for _ in range(count))
         found = claimed if Counter(events) == Counter(allowed) else _asked(events, plan.privacy.delta)
         if not found.agrees:
             findings.fail("accountants", study.entry, f"the accountants disagree on what was spent on group {group}")
-    return GroupSpent(group, tuple(charged.items()), kinds, charged.total(), len(allowed), found, claimed)
+    return GroupSpent(
+        group, tuple(charged.items()), kinds, charged.total(), sum(count for _, count in kinds), found, claimed
+    )
 
 
 def _calibrated(plan: Plan, kinds: tuple[tuple[Event, int], ...], where: tuple[int, str], findings: Findings) -> None:

@@ -32,7 +32,7 @@ from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import SMOOTHING
 from coterie.privacy.secagg.noise import GREATEST_SCALE, LEAST_SCALE
 
-__all__ = ["Numbers", "clamped", "from_ring", "numbers_for", "to_ring"]
+__all__ = ["Numbers", "clamped", "from_ring", "greatest_norm", "numbers_for", "to_ring"]
 
 _FINEST, _COARSEST = 20, 14  # binary logarithm of the sensitivity in units
 _DEVIATIONS = 11  # of all partners' noise that fit beside the sums
@@ -83,6 +83,26 @@ def numbers_for(*, multiplier: float, partners: int, shares: int, batch_cap: int
                 return numbers
     rule = f"needs noise of {multiplier:g} times the clip over sums of {batch_cap} customers, beyond 64 bits"
     raise PlanFault(Fault("privacy", rule, "a larger epsilon, a lower sample rate or fewer steps would fit"))
+
+
+def greatest_norm(sensitivity: int, parameters: int) -> float:
+    """Return the L2 norm to which a gradient is clipped, in units, so that it keeps the sensitivity when rounded.
+
+    Rounding moves each of d coordinates by at most 1/2, and the vector by at most sqrt(d)/2.
+
+    Args:
+        sensitivity: Greatest norm after rounding.
+        parameters: d.
+
+    Raises:
+        ValueError: Rounding would take more than a quarter of the sensitivity, or a sum of squares 64 bits.
+    """
+    rounding = math.sqrt(parameters) / 2
+    if rounding > sensitivity / 4:
+        raise ValueError("so many parameters want more units: rounding would take a quarter of the sensitivity")
+    if parameters * sensitivity**2 >= 2**63:
+        raise ValueError("so many parameters and units do not fit in 64 bits")
+    return sensitivity - rounding
 
 
 def clamped(total: NDArray[np.int64], bound: int) -> NDArray[np.int64]:

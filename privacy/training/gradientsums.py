@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from coterie.privacy.randomness import Stream
+from coterie.privacy.secagg.numbers import greatest_norm
 from coterie.privacy.training.baskets import Baskets, Few, Public
 from coterie.privacy.training.engine import Engine
 from coterie.privacy.training.optimizer import CustomerOptimizer
 from coterie.privacy.training.rowlookups import RowEmbedding, rowwise_module
 from coterie.privacy.training.rowwise import tree_sum
-from coterie.privacy.training.sums import greatest_norm, whole_numbers
+from coterie.privacy.training.sums import whole_numbers
 
 __all__ = ["GradientSettings", "GradientSummer"]
 

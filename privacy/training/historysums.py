@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coterie.privacy.secagg.numbers import greatest_norm
 from coterie.privacy.training.rowwise import tree_sum
-from coterie.privacy.training.sums import greatest_norm
 
 __all__ = ["Units", "count_total", "gram_total"]
 

@@ -110,7 +110,7 @@ def rowwise_module(module: nn.Module) -> nn.Module:
 def _row_layer(layer: nn.Module) -> nn.Module:
     if type(layer) is nn.Linear:
         own: nn.Module = rowwise(layer)
-    elif type(layer) is nn.Embedding and not (layer.padding_idx or layer.max_norm or layer.scale_grad_by_freq):
+    elif type(layer) is nn.Embedding and not _special(layer):
         own = RowEmbedding(layer.num_embeddings, layer.embedding_dim, dtype=torch.float64)
     elif type(layer) is nn.Conv1d and layer.kernel_size == (1,) and layer.bias is None:
         own = RowPointwise(layer.in_channels, layer.out_channels, 1, bias=False, dtype=torch.float64)
@@ -118,3 +118,8 @@ def _row_layer(layer: nn.Module) -> nn.Module:
         raise ValueError(f"{type(layer).__name__} is not known to be computed row by row")
     own.load_state_dict(layer.state_dict())
     return own
+
+
+def _special(layer: nn.Embedding) -> bool:
+    """Return whether some rows of a table are treated otherwise than others."""
+    return layer.padding_idx is not None or layer.max_norm is not None or bool(layer.scale_grad_by_freq)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from coterie.privacy.randomness import Stream
+from coterie.privacy.secagg.numbers import greatest_norm
 from coterie.privacy.training.customers import Customers
 from coterie.privacy.training.engine import Engine
 from coterie.privacy.training.optimizer import CustomerOptimizer
@@ -49,26 +50,6 @@ class SumSettings:
             raise ValueError("the clip is not a number above 0")
         if not (1 <= self.sensitivity <= _MOST_UNITS and 1 <= self.bound <= _MOST_BOUND):
             raise ValueError(f"sensitivity is not 1 to {_MOST_UNITS}, or the bound not 1 to {_MOST_BOUND}")
-
-
-def greatest_norm(sensitivity: int, parameters: int) -> float:
-    """Return the L2 norm to which a gradient is clipped, in units, so that it keeps the sensitivity when rounded.
-
-    Rounding moves each of d coordinates by at most 1/2, and the vector by at most sqrt(d)/2.
-
-    Args:
-        sensitivity: Greatest norm after rounding.
-        parameters: d.
-
-    Raises:
-        ValueError: Rounding would take more than a quarter of the sensitivity, or a sum of squares 64 bits.
-    """
-    rounding = math.sqrt(parameters) / 2
-    if rounding > sensitivity / 4:
-        raise ValueError("so many parameters want more units: rounding would take a quarter of the sensitivity")
-    if parameters * sensitivity**2 >= 2**63:
-        raise ValueError("so many parameters and units do not fit in 64 bits")
-    return sensitivity - rounding
 
 
 def whole_numbers(gradients: torch.Tensor, norms: torch.Tensor, *, clip: float, sensitivity: int) -> torch.Tensor:

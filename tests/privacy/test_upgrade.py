@@ -182,8 +182,10 @@ def test_work_goes_on_where_it_was(path, clock):
         with pytest.raises(LedgerFault, match="already"):
             ledger.reserve(known, PLENTY, declared=99)
         with pytest.raises(BudgetExhausted, match="declared 3"):
-            ledger.reserve(Charge(digest("one"), "coupons", "x", 1, "training", event, "os"), PLENTY, declared=3)
-        ledger.reserve(Charge(digest("one"), "coupons", "x", 1, "training", event, "os"), PLENTY, declared=4)
+            ledger.reserve(
+                Charge(digest("one"), "coupons", "training/x", 1, "training", event, "os"), PLENTY, declared=3
+            )
+        ledger.reserve(Charge(digest("one"), "coupons", "training/x", 1, "training", event, "os"), PLENTY, declared=4)
     raw = sqlite3.connect(path)
     for statement in ("UPDATE entries SET body = '{}'", "DELETE FROM entries"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
