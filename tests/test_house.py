@@ -39,6 +39,15 @@ OPENS_ROWS = {
     "clients/scoring.py",
     "simulations/rows.py",
 }
+OPENS_INTERACTIONS = {
+    "clients/interactions.py",
+    "clients/intake.py",
+    "clients/listmaking.py",
+    "clients/recommending.py",
+    "clients/work.py",
+    "simulations/attacks/desk.py",
+    "simulations/histories.py",
+}
 # A reason stands in the module's own docstring for each module over 300 lines: none at present.
 LONGEST = 300
 
@@ -78,6 +87,13 @@ def test_flower_is_known_to_three_modules_of_the_partner(path):
 def test_only_the_named_modules_touch_opened_rows(path):
     if name(path) not in OPENS_ROWS:
         assert not [i for i in imports(path) if i.startswith("coterie.clients.vault")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_the_named_modules_touch_interactions(path):
+    if name(path) not in OPENS_INTERACTIONS:
+        rooms = ("coterie.clients.purchases", "coterie.clients.interactions")
+        assert not [i for i in imports(path) if i.startswith(rooms)]
 
 
 def test_only_the_vault_chooses_rows_by_segment():
