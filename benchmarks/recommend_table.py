@@ -12,6 +12,7 @@ from typing import Any
 from recommend_settings import FAMILIES
 
 METRICS = ("hr@10 of 99", "ndcg@10 of 99", "hr@10")
+SEEDS = 5
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 MODES = {
     "secure": "secure aggregation",
@@ -27,6 +28,7 @@ def cell(rows: list[dict[str, Any]], metric: str) -> str:
     if not values:
         return ""
     spread = f" ({statistics.stdev(values):.3f})" if len(values) > 1 else ""
+    spread += f" of {len(values)}" if len(values) not in {1, SEEDS} or (len(values) == 1 and rows[0]["epsilon"]) else ""
     return f"{statistics.mean(values):.3f}{spread}"
 
 
@@ -53,7 +55,9 @@ def main() -> None:
     rows = found["rows"]
     seeds = len({row["seed"] for row in rows})
     print(f"# Recommenders: {found['what']}\n")
-    print(f"Mean over {seeds} noise seeds, standard deviation in brackets.")
+    print(
+        f"Mean over {seeds} noise seeds, standard deviation in brackets; 'of 1' behind a figure of so many seeds alone."
+    )
     print(f"Settings were chosen {found['settings tried']}.")
     print(f"Measured {found['date']} on {found['machine']}, {found['versions']}.")
     for metric in METRICS:

@@ -10,7 +10,7 @@ from coterie.server.rankmetrics import FLOOR, MODEL, rank_releases
 from coterie.server.registry import Progress
 from coterie.simulations.rankexact import MAIN
 from coterie.simulations.ranktrial import RANKED
-from coterie.simulations.results import refusals_of, spread
+from coterie.simulations.results import compared, refusals_of, spread
 
 __all__ = ["ranked_release", "ranked_simulation", "ranked_verdict"]
 
@@ -50,17 +50,7 @@ def ranked_simulation(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report's "simulation" from the exact figures of each seed."""
     first = trials[0]
     return {
-        "models": [
-            {
-                "key": key,
-                "title": title,
-                "private": key.endswith("private"),
-                "metrics": {
-                    name: spread([trial["models"][key][name] for trial in trials]) for name in first["models"][key]
-                },
-            }
-            for key, title in RANKED.items()
-        ],
+        "models": compared(trials, RANKED),
         "partners": [
             {
                 "partner": partner,

@@ -23,7 +23,7 @@ from coterie.server.securely import ALL
 from coterie.simulations.federation import Outcome
 from coterie.simulations.trial import MODELS
 
-__all__ = ["budget", "refusals_of", "released", "simulated", "spread", "study_facts", "verdict"]
+__all__ = ["budget", "compared", "refusals_of", "released", "simulated", "spread", "study_facts", "verdict"]
 
 
 def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:
@@ -117,21 +117,26 @@ def budget(outcome: Outcome) -> list[dict[str, Any]]:
     return found
 
 
+def compared(trials: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return every model's metrics over the seeds, in the order of their titles."""
+    return [
+        {
+            "key": key,
+            "title": title,
+            "private": key.endswith("private"),
+            "metrics": {
+                name: spread([trial["models"][key][name] for trial in trials]) for name in trials[0]["models"][key]
+            },
+        }
+        for key, title in titles.items()
+    ]
+
+
 def simulated(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the report's "simulation" from the exact figures of each seed."""
     first = trials[0]
     return {
-        "models": [
-            {
-                "key": key,
-                "title": title,
-                "private": key.endswith("private"),
-                "metrics": {
-                    name: spread([trial["models"][key][name] for trial in trials]) for name in first["models"][key]
-                },
-            }
-            for key, title in MODELS.items()
-        ],
+        "models": compared(trials, MODELS),
         "partners": [
             {
                 "partner": partner,
