@@ -2,7 +2,9 @@
 
     coterie.toml    the partner's name
     policy.toml     the partner's rules; without it everything is refused
-    keys/           identity.pem (signs consents), groups.key (decides customer groups for life)
+    keys/           identity.pem (signs consents), groups.key (decides customer groups for life), node (Flower's)
+    federation/     admission.json, authority.pem: the coordinator's word that this partner may connect
+    inbox/          signed plans that wait for the operator's decision
     vault/          customers.parquet, interactions.parquet
     catalogues/     public items of plans that recommend, by digest
     contracts/      data contracts that the partner's operator approved, by importing a table for them
@@ -11,6 +13,7 @@
     ledger.sqlite   every charge
     models/         models received
     reports/        what the partner's own operator may read: refusals in full, data notes
+    run/, logs/     what the running node keeps: who runs, where its parts meet, what they did
 
 Everything is readable by its owner alone. One process at a time holds the workspace (`lock`).
 """
@@ -115,6 +118,31 @@ class Workspace:
         if len(key) != 32:
             raise FileFault(Fault(str(path), "must hold 32 bytes", "restore it; a new key would move customers"))
         return key
+
+    @property
+    def node_key(self) -> Path:
+        """The private key by which the coordinator's Flower knows this partner's SuperNode."""
+        return self.root / "keys" / "node"
+
+    @property
+    def federation(self) -> Path:
+        """The folder of the coordinator's admission."""
+        return self.root / "federation"
+
+    @property
+    def inbox(self) -> Path:
+        """The folder of signed plans that wait for a decision."""
+        return self.root / "inbox"
+
+    @property
+    def run(self) -> Path:
+        """The folder where the running node's parts find each other."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the running node's logs."""
+        return self.root / "logs"
 
     @property
     def policy(self) -> Path:
