@@ -62,6 +62,7 @@ def rules(coordinator: str) -> dict[str, Any]:
         "minimum_partners": 1,
         "minimum_customers": 1000,
         "budget": {"study_epsilon": 1.0, "lifetime_epsilon": 900.0, "delta": 1e-6},
+        "approval": {"automatic_epsilon": 0.5},
     }
 
 

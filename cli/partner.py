@@ -100,7 +100,9 @@ def preview(
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        typer.echo(f"plan {found['plan']}: {'would be consented to' if found['consents'] else 'would be refused'}")
+        would = "would be consented to" if found["consents"] else "would be refused"
+        waits = ", once you approve it" if found["consents"] and found["approval"] == "awaiting" else ""
+        typer.echo(f"plan {found['plan']}: {would}{waits}")
         for reason in found["reasons"]:
             typer.echo(f"  {reason}")
         for row in found["budgets"]:
@@ -227,6 +229,10 @@ minimum_customers = 1000
 study_epsilon = 1.0
 lifetime_epsilon = 4.0
 delta = 1e-6
+
+# What is approved without you; every other plan waits for: coterie partner inbox FOLDER
+# [approval]
+# automatic_epsilon = 0.1
 
 # For secure-aggregation: every other partner's key, compared with that partner itself, never taken from a coordinator.
 [peers]

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from coterie.clients.consent import Standing, codes, division, objections
+from coterie.clients.consent import Standing, codes, decision_on, division, objections
 from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.task import SumTask, Task, weight_shapes
 from coterie.models.propensity import Weights
+from coterie.privacy.compliance import Reason, unapproved
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, event_from_dict
 from coterie.privacy.ledger import Ledger
@@ -77,18 +78,18 @@ class Agreed:
 def agreed_plan(
     digest: str, stored: Path, *, policy: Policy, ledger: Ledger, standing: Standing, notes: Notes
 ) -> Agreed:
-    """Find the plan of a task and hold it against the policy of today: what is withdrawn is not done.
+    """Find the plan of a task and hold it against policy and approval of today: what is withdrawn is not done.
 
     Args:
         digest: The plan that the task names.
         stored: The signed plan's file.
         policy: The policy of today.
-        ledger: Where the consent is.
+        ledger: Where the consent and the operator's word are.
         standing: Who and when the partner is.
         notes: Where refusals are written for the operator.
 
     Raises:
-        TaskRefused: It was never consented to, has expired, or is not permitted any more.
+        TaskRefused: It was never consented to, has expired, is not permitted any more, or was declined since.
     """
     body = next((e.body for e in ledger.entries("consent") if e.body["plan"] == digest), None)
     if body is None:
@@ -102,7 +103,8 @@ def agreed_plan(
         raise refused("no-consent", "the stored plan", "is not the task's", "propose it again")
     if standing.today > plan.expires:
         raise refused("expired", "plan.expires", "lies in the past", "ask for a new plan")
-    _still_permitted(plan, policy, standing, notes)
+    against = objections(plan, policy, standing) + unapproved(plan, policy, decision_on(digest, ledger))
+    _still_permitted(against, notes)
     if plan.cohort.segments and body.get("division") != division(policy):
         fix = "keep them as they were: customers are divided for life"
         raise refused("no-consent", "policy.segments", "are not those that were consented to", fix)
@@ -159,8 +161,7 @@ def _sound(weights: Weights, plan: Plan) -> bool:
     )
 
 
-def _still_permitted(plan: Plan, policy: Policy, standing: Standing, notes: Notes) -> None:
-    reasons = objections(plan, policy, standing)
+def _still_permitted(reasons: list[Reason], notes: Notes) -> None:
     if reasons:
         faults = tuple(reason.fault for reason in reasons)
         notes.write("refusals.log", faults)

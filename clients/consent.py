@@ -1,7 +1,7 @@
-"""Consent: a partner's decision about a plan, computed from its policy.
+"""Consent: a partner's decision about a plan, computed from its policy and its operator's word.
 
-Deciding never opens data, and reports every reason at once. What leaves of it are data-free words; the texts stay
-with the partner's operator.
+Deciding never opens data, and reports every reason at once; only a plan that nothing else speaks against waits for its
+approval. What leaves of it are data-free words; the texts stay with the partner's operator.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms, calibrate
 from coterie.privacy.canonical import digest
-from coterie.privacy.compliance import Reason, breaches, misplaced
+from coterie.privacy.compliance import Reason, breaches, misplaced, unapproved
 from coterie.privacy.contract import Contract
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import Event, event_to_dict
@@ -22,7 +22,7 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.policy import Policy, limits
 from coterie.privacy.renyi import curve
 
-__all__ = ["Standing", "codes", "consent", "consent_body", "division", "objections"]
+__all__ = ["Standing", "codes", "consent", "consent_body", "decision_on", "division", "objections", "unspent"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,18 @@ def consent(
         mechanisms = calibrate(plan)
     except PlanFault as error:
         return None, tuple(Reason("study-budget", fault) for fault in error.faults)
-    reasons = _left(plan, policy, ledger, mechanisms)
+    reasons = _left(plan, policy, ledger, mechanisms) or unapproved(plan, policy, decision_on(plan.digest(), ledger))
     return (None, tuple(reasons)) if reasons else (mechanisms, ())
 
 
+def decision_on(plan: str, ledger: Ledger) -> str:
+    """Return the operator's newest word on the plan with this digest, "" where there is none."""
+    words = [str(entry.body["decision"]) for entry in ledger.entries("approval") if entry.body["plan"] == plan]
+    return words[-1] if words else ""
+
+
 def objections(plan: Plan, policy: Policy, standing: Standing) -> list[Reason]:
-    """Return every reason against a plan but its budget; asked again before every task."""
+    """Return every reason against a plan but its budget and its approval; asked again before every task."""
     reasons = misplaced(plan, standing.name, standing.key, standing.today)
     if not standing.approves(plan.contract):
         fix = "look at it, then: coterie partner import FOLDER TABLE --plan PLAN"
@@ -136,7 +142,7 @@ def _left(plan: Plan, policy: Policy, ledger: Ledger, mechanisms: Mechanisms) ->
     reasons = []
     for limit in limits(policy, plan.purpose, ledger.year):
         for group in (TRAINING, HOLDOUT):
-            asked = curve(_unspent(plan, ledger, mechanisms, group))
+            asked = curve(unspent(plan, ledger, mechanisms, group))
             spent = ledger.spent_in(limit.span, group, plan.cohort.segments or ())
             if not limit.budget.admits(spent, asked):
                 runs = limit.budget.runs_left(spent, asked)
@@ -150,8 +156,8 @@ def _left(plan: Plan, policy: Policy, ledger: Ledger, mechanisms: Mechanisms) ->
     return reasons
 
 
-def _unspent(plan: Plan, ledger: Ledger, mechanisms: Mechanisms, group: str) -> tuple[Event, ...]:
-    """Return what the study may still charge: all of it, or the rest of one that is resumed."""
+def unspent(plan: Plan, ledger: Ledger, mechanisms: Mechanisms, group: str) -> tuple[Event, ...]:
+    """Return what the study may still charge to a group: all of it, or the rest of one that is resumed."""
     charged = Counter(r.charge.event for r in ledger.charges_of(plan.digest()) if r.charge.group == group)
     rest = Counter(mechanisms.events(group)) - charged
     return tuple(rest.elements())

@@ -26,6 +26,7 @@ from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed, check_task
 from coterie.clients.consent import codes, consent, consent_body
 from coterie.clients.history import hold_to, introduce
+from coterie.clients.inbox import FULL, keep
 from coterie.clients.ownsums import OwnSums
 from coterie.clients.receiving import take_model
 from coterie.clients.refusals import TaskRefused, refused
@@ -84,7 +85,8 @@ class PartnerNode:
             signed: What `SignedPlan.to_bytes` wrote.
 
         Returns:
-            Consent, or a refusal with every data-free code at once; both are recorded first.
+            Consent, or a refusal with every data-free code at once; both are recorded first. A plan that nothing but
+            the operator's word is wanting to is kept for it.
         """
         try:
             policy, rules = self._work.policy()
@@ -101,7 +103,10 @@ class PartnerNode:
             ledger=self._ledger,
         )
         if mechanisms is None:
-            return self._refuse(plan.digest(), codes(reasons), tuple(reason.fault for reason in reasons))
+            faults = tuple(reason.fault for reason in reasons)
+            if codes(reasons) == ("awaiting",) and not keep(self._workspace, plan, signed, self._ledger):
+                faults += (FULL,)
+            return self._refuse(plan.digest(), codes(reasons), faults)
         given = self._given(plan, signed)
         body = consent_body(plan, mechanisms, policy, (release_digest(given), rules))
         if not any(entry.body == body for entry in self._ledger.entries("consent")):

@@ -1,32 +1,35 @@
-"""What a study would cost, before anybody says yes; and what is spent so far."""
+"""What a study would cost, read and release, before anybody says yes; and what is spent so far."""
 
 import itertools
 from pathlib import Path
 from typing import Any
 
-from coterie.clients.consent import Standing, consent
+from coterie.clients.consent import Standing, consent, decision_on, unspent
 from coterie.clients.workspace import Workspace
-from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms, calibrate
 from coterie.privacy.charges import Limit
 from coterie.privacy.clock import now
+from coterie.privacy.compliance import automatic
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.policy import all_limits, limits, read_policy
+from coterie.privacy.plan import SECURE, Plan
+from coterie.privacy.policy import Policy, all_limits, limits, read_policy
 from coterie.privacy.renyi import curve
 from coterie.privacy.signed import SignedPlan
 
-__all__ = ["preview_plan", "spent_budgets"]
+__all__ = ["costs", "leaving", "preview_plan", "read_columns", "spent_budgets"]
 
 
 def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
-    """Say whether the policy would consent to a plan, and what would be left.
+    """Say whether a plan would be consented to once it is approved, and what would be left.
 
     Args:
         folder: The partner's workspace.
         signed: A signed plan.
 
     Returns:
-        plan, consents, reasons (texts), and a row per budget and group.
+        plan, consents, approval ("approved", "declined", "automatic", or "awaiting" the operator's word), reasons to
+        refuse (texts), and a row of `costs` per budget and group.
 
     Raises:
         FileFault: The workspace or its policy is wrong, or the plan cannot be read.
@@ -44,19 +47,70 @@ def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
             workspace.name, workspace.identity.public, now().date(), workspace.approves, workspace.holds
         )
         _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
-        mechanisms = calibrate(plan)
-        rows = [
+        word = decision_on(plan.digest(), ledger) or ("automatic" if automatic(plan, policy) else "awaiting")
+        rows = costs(plan, policy, ledger, calibrate(plan))
+    why = [str(reason.fault) for reason in reasons if reason.code != "awaiting"]
+    return {"plan": plan.digest(), "consents": not why, "approval": word, "reasons": why, "budgets": rows}
+
+
+def costs(plan: Plan, policy: Policy, ledger: Ledger, made: Mechanisms) -> list[dict[str, Any]]:
+    """Return a row for every budget and customer group that a study would be charged to.
+
+    Returns:
+        budget, group, share, spent, limit, delta; asked: by how much the study would raise the epsilon that is spent;
+        left: the rest of the limit before it; runs_left: how many whole studies like it fit, this one among them.
+    """
+    rows, segments = [], plan.cohort.segments or ()
+    for limit, group in itertools.product(limits(policy, plan.purpose, ledger.year), (TRAINING, HOLDOUT)):
+        spent, budget = ledger.spent_in(limit.span, group, segments), limit.budget
+        asked = curve(unspent(plan, ledger, made, group))
+        after = budget.spent_epsilon([a + b for a, b in zip(spent, asked, strict=True)])
+        rows.append(
             {
-                **_row(limit, group, ledger, plan.cohort.segments or ()),
-                "runs_left": limit.budget.runs_left(
-                    ledger.spent_in(limit.span, group, plan.cohort.segments or ()), curve(mechanisms.events(group))
-                ),
+                **_row(limit, group, ledger, segments),
+                "asked": after - budget.spent_epsilon(spent),
+                "left": max(0.0, budget.epsilon - budget.spent_epsilon(spent)),
+                "runs_left": budget.runs_left(spent, curve(made.events(group))),
             }
-            for limit in limits(policy, plan.purpose, ledger.year)
-            for group in (TRAINING, HOLDOUT)
-        ]
-    why = [str(reason.fault) for reason in reasons]
-    return {"plan": plan.digest(), "consents": not reasons, "reasons": why, "budgets": rows}
+        )
+    return rows
+
+
+def read_columns(plan: Plan, policy: Policy) -> dict[str, Any]:
+    """Return what a study would read of the partner's table.
+
+    Returns:
+        customer, label ("" where there is none), columns, special (those of special sensitivity), segments (none for
+        all customers), and the policy's own minimum_customers.
+    """
+    contract, rows = plan.contract, plan.contract.interactions
+    columns = [column.name for column in contract.columns]
+    if rows is not None:
+        columns = [rows.item, rows.time, *([rows.value] if rows.value else [])]
+    return {
+        "customer": contract.customer,
+        "label": contract.label,
+        "columns": columns,
+        "special": [column.name for column in contract.columns if column.sensitivity == "special"],
+        "segments": list(plan.cohort.segments or ()),
+        "minimum_customers": policy.minimum_customers,
+    }
+
+
+def leaving(plan: Plan, made: Mechanisms) -> list[dict[str, Any]]:
+    """Return which releases about customers would leave, of each kind the most that may: what, kind and count."""
+    if plan.privacy.trust == SECURE:
+        kinds = ("masked-vector",) * 3
+        words = ("masked noisy sums", "masked noisy sums of items' popularity", "masked noisy histograms")
+    elif plan.recommends:
+        kinds = ("partner-sum", "partner-sum", "score-histogram")
+        words = ("noisy sums", "noisy sums of items' popularity", "noisy histograms")
+    else:
+        kinds = ("model-update", "partner-sum", "score-histogram")
+        words = ("noisy model updates", "noisy sums of items' popularity", "noisy histograms")
+    counts = (made.updates, made.countings, made.histograms)
+    found = zip(words, kinds, counts, strict=True)
+    return [{"what": what, "kind": kind, "count": count} for what, kind, count in found if count]
 
 
 def spent_budgets(folder: Path) -> list[dict[str, Any]]:

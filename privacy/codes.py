@@ -32,5 +32,7 @@ CODES: dict[str, str] = {
     "fault": "the partner's node failed; the reason stays with the partner",
     "segment": "the plan's customer segments are not the partner's",
     "rollback": "the partner's ledger does not extend the one that the coordinator saw",
+    "awaiting": "the partner's operator has not approved the plan yet",
+    "declined": "the partner's operator declined the plan",
 }
 """Every word that a refusal may say; each is free of data (PRIVACY rule 15)."""

@@ -7,7 +7,9 @@ from coterie.privacy.errors import Fault
 from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
 
-__all__ = ["Reason", "breaches", "misplaced"]
+__all__ = ["APPROVED", "DECLINED", "Reason", "automatic", "breaches", "misplaced", "unapproved"]
+
+APPROVED, DECLINED = "approved", "declined"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,31 @@ def misplaced(plan: Plan, name: str, key: str, day: datetime.date) -> list[Reaso
 def breaches(plan: Plan, policy: Policy, name: str) -> list[Reason]:
     """Return every rule of the policy of the partner called `name` that a plan breaks, but for what is left."""
     return [*_scope(plan, policy), *_segments(plan, policy), *_asked(plan, policy), *_peers(plan, policy, name)]
+
+
+def automatic(plan: Plan, policy: Policy) -> bool:
+    """Return whether a plan lies within what the policy approves without a person."""
+    approval = policy.approval
+    if approval is None or plan.privacy.epsilon > approval.automatic_epsilon:
+        return False
+    return approval.purposes is None or plan.purpose in approval.purposes
+
+
+def unapproved(plan: Plan, policy: Policy, decision: str) -> list[Reason]:
+    """Return what keeps a plan that nothing else speaks against from running: nobody approved it.
+
+    Args:
+        plan: The plan.
+        policy: What may be approved without a person.
+        decision: The operator's newest word on the plan, `APPROVED` or `DECLINED`; "" where there is none.
+    """
+    if decision == DECLINED:
+        fix = "nothing, or: coterie partner approve FOLDER PLAN"
+        return [_reason("declined", "plan", "was declined by the partner's operator", fix)]
+    if decision == APPROVED or automatic(plan, policy):
+        return []
+    fix = "see: coterie partner inbox FOLDER, then: coterie partner approve FOLDER PLAN"
+    return [_reason("awaiting", "plan", "was not approved by the partner's operator", fix)]
 
 
 def _scope(plan: Plan, policy: Policy) -> list[Reason]:

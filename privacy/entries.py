@@ -166,6 +166,11 @@ SHAPES: Mapping[str, Shape] = {
         },
         frozenset({"update_curve", "histogram_curve", "counting", "countings", "segments", "division"}),
     ),
+    "approval": Shape(
+        "the partner's operator decided about a plan; the newest word on a plan holds",
+        {"plan": _digest, "decision": _one_of("approved", "declined"), "by": _text, "reason": _text},
+        frozenset({"reason"}),
+    ),
     "refusal": Shape(
         "the partner said no",
         {"release": _digest_or_none, "plan": _digest_or_none, "codes": _codes},

@@ -14,7 +14,17 @@ from coterie.privacy.plan import RECOMMENDERS, SECURE
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
 
-__all__ = ["Budget", "Policy", "Segments", "all_limits", "limits", "policy_digest", "read_policy", "read_rules"]
+__all__ = [
+    "Approval",
+    "Budget",
+    "Policy",
+    "Segments",
+    "all_limits",
+    "limits",
+    "policy_digest",
+    "read_policy",
+    "read_rules",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,19 @@ class Segments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approval:
+    """What is approved without a person; every other plan waits for the operator's word.
+
+    Args:
+        automatic_epsilon: Most total epsilon of a plan that is approved by this rule.
+        purposes: The rule is for plans of these purposes alone; None for every permitted one.
+    """
+
+    automatic_epsilon: float = field(metadata=number(0, 100, ends="(]"))
+    purposes: tuple[str, ...] | None = field(default=None, metadata=text(100))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """A partner's rules; see `docs/policy.md` for each key.
 
@@ -73,6 +96,7 @@ class Policy:
             partner's own: were it the plan's, a row of plans would count the customers.
         budget: What may be spent.
         segments: How customers are divided, fixed with the first consent; None where they are not.
+        approval: What is approved without a person; None where a person approves every plan.
     """
 
     coordinator: str = field(metadata=text(100))
@@ -89,6 +113,7 @@ class Policy:
     segments: Segments | None = None
     peers: dict[str, str] = field(default_factory=dict, metadata=text(100))
     minimum_colluders: int = field(default=1, metadata=integer(1, 1000))
+    approval: Approval | None = None
 
 
 def read_policy(path: Path) -> Policy:

@@ -20,7 +20,7 @@ from coterie.privacy.identity import Identity
 from coterie.privacy.plan import Plan
 from coterie.privacy.signed import SignedPlan, sign
 
-__all__ = ["folder_of", "group_key_of", "partner_folders", "provision", "workspace_of"]
+__all__ = ["equip", "folder_of", "group_key_of", "partner_folders", "provision", "workspace_of"]
 
 
 def provision(
@@ -54,6 +54,34 @@ def provision(
     identity = Identity.create()
     key.unlink(missing_ok=True)
     identity.save(key)
+    keyed = equip(root, plan, tables, seed=seed, catalogue=catalogue, coordinator=identity.public)
+    signed = sign(keyed, identity)
+    write_durably(stored, signed.to_bytes())
+    return signed
+
+
+def equip(
+    root: Path,
+    plan: Plan,
+    tables: Mapping[str, pa.Table],
+    *,
+    seed: int,
+    coordinator: str,
+    catalogue: Catalogue | None = None,
+) -> Plan:
+    """Make a workspace for each partner, with its table in the vault and a policy that fits the plan.
+
+    Args:
+        root: Folder of one federation; workspaces are made in its folder `partners`.
+        plan: The study, without keys.
+        tables: The partners' tables by name.
+        seed: Decides which customers are held out, alike at all partners; it has no part in any noise.
+        coordinator: The public key that the policies pin.
+        catalogue: The items of a plan that recommends.
+
+    Returns:
+        The plan, with the partners' keys in its roster.
+    """
     group_key = group_key_of(seed)
     workspaces = {
         partner.name: _workspace(root / "partners" / folder_of(partner.name), partner.name, group_key)
@@ -72,10 +100,8 @@ def provision(
             items.unlink()
         source.unlink()
         peers = {partner.name: partner.key for partner in keyed if partner.name != name}
-        write_durably(workspace.policy, _policy(plan, identity.public, peers).encode())
-    signed = sign(dataclasses.replace(plan, partners=keyed), identity)
-    write_durably(stored, signed.to_bytes())
-    return signed
+        write_durably(workspace.policy, _policy(plan, coordinator, peers).encode())
+    return dataclasses.replace(plan, partners=keyed)
 
 
 def group_key_of(seed: int) -> bytes:
@@ -128,6 +154,9 @@ minimum_customers = {plan.cohort.minimum_customers}
 study_epsilon = {plan.privacy.epsilon}
 lifetime_epsilon = {6 * plan.privacy.epsilon}
 delta = {plan.privacy.delta}
+
+[approval]
+automatic_epsilon = {plan.privacy.epsilon}
 
 [peers]
 {pinned}"""

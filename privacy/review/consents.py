@@ -20,7 +20,7 @@ from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.openings import Sums
 from coterie.privacy.schedule import COUNT, EVALUATE, TRAIN, countings, round_of, summed, trainings
 
-__all__ = ["Consented", "charge_faults", "consent_faults", "curve_faults", "declared_events", "release_name"]
+__all__ = ["Consented", "Unit", "charge_faults", "consent_faults", "curve_faults", "declared_events", "release_name"]
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _GROUPS = {COUNT: TRAINING, TRAIN: TRAINING, EVALUATE: HOLDOUT}
@@ -67,6 +67,23 @@ class Consented:
         self.sums.reserved(charge)
         self.charged.setdefault(charge.group, Counter())[charge.event] += 1
         self.made[charge.step.partition("/")[0]] += 1
+
+
+class Unit:
+    """The unit of privacy that all consents rest on: the first one fixes it for life."""
+
+    def __init__(self) -> None:
+        self._column = self._division = ""
+
+    def faults(self, body: Mapping[str, Any]) -> list[str]:
+        """Return how the next consent's unit differs from that of those before."""
+        column, division, faults = str(body["customer"]), str(body.get("division", "")), []
+        if column != (self._column or column):
+            faults.append("has another unit of privacy than the first consent")
+        if division and division != (self._division or division):
+            faults.append("divides customers otherwise than an earlier consent")
+        self._column, self._division = self._column or column, self._division or division
+        return faults
 
 
 def release_name(digest: str) -> bytes:

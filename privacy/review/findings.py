@@ -18,7 +18,7 @@ ASKS: Mapping[str, str] = {
     "checkpoints": "Is every cosigned checkpoint a state that this ledger really went through?",
     "earlier": "Does the ledger extend what you were shown before?",
     "time": "Does time never go back?",
-    "consents": "Did the policy in force permit every plan that was consented to, signed by its coordinator?",
+    "consents": "Was every plan that was consented to signed, approved, and permitted by the policy in force?",
     "charges": "Was every charge consented to, made once, and ended once?",
     "openings": "Was every secure sum under keys of its own, opened once, over enough partners, and paid for before?",
     "randomness": "Was all noise drawn from the system's secret randomness?",

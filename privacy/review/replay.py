@@ -13,8 +13,10 @@ from coterie.privacy.entries import SHAPES, check_entry, is_time
 from coterie.privacy.errors import Fault, FileFault, LedgerFault, PlanFault
 from coterie.privacy.policy import Policy
 from coterie.privacy.record import StudyRecord
+from coterie.privacy.review.approvals import Approvals
 from coterie.privacy.review.consents import (
     Consented,
+    Unit,
     charge_faults,
     consent_faults,
     curve_faults,
@@ -64,7 +66,7 @@ class Replay:
         self._in_force = ""
         self._waiting: dict[str, list[tuple[Entry, Consented]]] = {}  # consents whose policy is not known yet
         self._held: set[tuple[str, str]] = set()  # plans that were held against a policy
-        self._unit: tuple[str, str] | None = None  # entry's customer column, and how customers are divided
+        self._unit, self._approvals = Unit(), Approvals()
         self._opened = False
         self.last = ""
         self._step, self._seen = 1, 0
@@ -72,6 +74,7 @@ class Replay:
             "opened": self._open,
             "policy": self._policy,
             "consent": self._consent,
+            "approval": self._approvals.take,
             "refusal": self._refusal,
             "reserve": self._reserve,
             "settle": lambda entry: self._end(entry, "settled"),
@@ -177,7 +180,8 @@ class Replay:
         if known is not None and known.events != events:
             self.findings.fail("consents", entry.seq, "changes what a study may charge that was consented to before")
             return
-        self._same_unit(entry)
+        for says in self._unit.faults(body):
+            self.findings.fail("consents", entry.seq, says)
         study = known or self.studies.setdefault(body["plan"], study)
         if self._in_force and body["policy"] != self._in_force:
             self.findings.fail("consents", entry.seq, "names another policy than the one in force")
@@ -186,16 +190,6 @@ class Replay:
             self._waiting.setdefault(body["policy"], []).append((entry, study))
         else:
             self._permitted(entry, study, policy)
-
-    def _same_unit(self, entry: Entry) -> None:
-        """Hold consents to one unit of privacy for life: groups and budgets rest on it."""
-        column, division = str(entry.body["customer"]), str(entry.body.get("division", ""))
-        first = self._unit or (column, division)
-        if column != first[0]:
-            self.findings.fail("consents", entry.seq, "has another unit of privacy than the first consent")
-        if division and first[1] and division != first[1]:
-            self.findings.fail("consents", entry.seq, "divides customers otherwise than an earlier consent")
-        self._unit = (first[0], first[1] or division)
 
     def _permitted(self, entry: Entry, study: Consented, policy: Policy) -> None:
         """Hold a consent against the policy that it names."""
@@ -210,6 +204,7 @@ class Replay:
             return
         study.plan = plan
         faults = consent_faults(entry, plan, policy, partner=(self.name, self.key))
+        faults += [f"was given {says}" for says in self._approvals.against(entry, plan, policy)]
         study.sound = study.sound and not faults
         for says in faults:
             self.findings.fail("consents", entry.seq, says)
@@ -243,6 +238,8 @@ class Replay:
             self.findings.fail("charges", entry.seq, says)
         study.took(charge)
         policy = self.policies.get(self._in_force)
+        for says in self._approvals.against(entry, study.plan, policy):
+            self.findings.fail("charges", entry.seq, f"charges {says}")
         if study.plan is None or policy is None or (charge.plan, self._in_force) in self._held:
             return
         self._held.add((charge.plan, self._in_force))
@@ -269,6 +266,8 @@ class Replay:
         if study is None:
             self.findings.fail("openings", entry.seq, "is about a secure sum of a study without consent")
             return
+        for says in self._approvals.against(entry):
+            self.findings.fail("openings", entry.seq, f"goes on {says}")
         for says in sum_faults(entry, study.plan, study.sums, name=self.name, paid=study.paid):
             self.findings.fail("openings", entry.seq, says)
 

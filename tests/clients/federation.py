@@ -227,10 +227,13 @@ class Federation:
             part, _, inner = key.partition("__")
             (rules[part] if inner else rules)[inner or part] = value
         budget, segments, peers = rules.pop("budget"), rules.pop("segments", None), rules.pop("peers", {})
+        approval = rules.pop("approval", None)
         purposes = budget.pop("purposes", {})
         lines = [f"{key} = {json.dumps(value)}" for key, value in rules.items()]
         if segments is not None:
             lines += ["[segments]", *(f"{key} = {json.dumps(value)}" for key, value in segments.items())]
+        if approval is not None:
+            lines += ["[approval]", *(f"{key} = {json.dumps(value)}" for key, value in approval.items())]
         lines += ["[budget]", *(f"{key} = {value!r}" for key, value in budget.items())]
         lines += ["[peers]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in peers.items())]
         lines += ["[budget.purposes]", *(f"{json.dumps(key)} = {value!r}" for key, value in purposes.items())]

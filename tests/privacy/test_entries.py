@@ -41,6 +41,7 @@ BODIES = {
         "segments": ["a", "b"],
         "division": DIGEST,
     },
+    "approval": {"plan": DIGEST, "decision": "declined", "by": "operator", "reason": "not agreed"},
     "refusal": {"release": DIGEST, "plan": "", "codes": ["budget", "column"]},
     "reserve": {
         "plan": DIGEST,

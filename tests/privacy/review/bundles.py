@@ -258,6 +258,7 @@ class Story:
             "trust": ["local"],
             "minimum_partners": 3,
             "minimum_customers": 10,
+            "approval": {"automatic_epsilon": 4},
         }
         budget |= {name.removeprefix("budget__"): value for name, value in rules.items() if "__" in name}
         self.content = {**usual, **{n: v for n, v in rules.items() if "__" not in n}, "budget": budget}
