@@ -4,6 +4,7 @@ One bad reply of five ends or corrupts most of Flower's strategies; here a reply
 says before it is added, and the round goes on without it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Expected:
         model: Digest of the weights that were sent.
         shapes: Shapes of the arrays.
         dtype: Their type.
+        longest: Greatest Euclidean length of all of them together, as `bounds.py` has it.
     """
 
     partner: str
@@ -43,6 +45,7 @@ class Expected:
     model: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: str
+    longest: float = math.inf
 
 
 def check_reply(release: ModelUpdate | PartnerSum | ScoreHistogram, expected: Expected, answered: set[str]) -> None:
@@ -55,7 +58,7 @@ def check_reply(release: ModelUpdate | PartnerSum | ScoreHistogram, expected: Ex
 
     Raises:
         ReplyRefused: It is another plan's, partner's, step's or model's; a duplicate; of another shape or
-            type; or not finite.
+            type; not finite; or longer than the plan leaves room for.
     """
     partner = expected.partner
     if partner in answered:
@@ -69,6 +72,9 @@ def check_reply(release: ModelUpdate | PartnerSum | ScoreHistogram, expected: Ex
         raise _refused(partner, f"sent arrays that are not {expected.dtype}")
     if not all(bool(np.isfinite(array).all()) for array in release.arrays):
         raise _refused(partner, "sent numbers that are not finite")
+    # In float64, in which no sum of squares of float32 or int64 overflows.
+    if math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in release.arrays)) > expected.longest:
+        raise _refused(partner, "sent more than the plan's clip, noise and declared sizes allow")
 
 
 def weighted_mean(

@@ -3,6 +3,7 @@
 The coordinator adds the partners' sums up, so that the noise of all of them is in every step.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from coterie.privacy import schedule
 from coterie.privacy.record import Receipt
 from coterie.privacy.release import PartnerSum, ScoreHistogram, release_digest, weights_digest
 from coterie.server.aggregate import Expected, ReplyRefused, check_reply
+from coterie.server.bounds import longest_histogram, longest_sum
 from coterie.server.registry import Counts, Progress, Refusal, with_news
 from coterie.server.steps import Total
 from coterie.server.summed import SummedStudy
@@ -54,15 +56,19 @@ class OpenStudy(SummedStudy):
         while asking and attempt <= 1 + self._plan.training.spare:
             before = len(self._conduct.refusals)
             for partner, content in self._answers(step, attempt, weights, asking, round_).items():
-                wanted = Expected(
-                    *(partner, self._plan.digest(), step, attempt, weights_digest(weights)), (shape,), "int64"
-                )
+                about = (partner, self._plan.digest(), step, attempt, weights_digest(weights))
+                wanted = Expected(*about, (shape,), "int64", self._longest(step, partner, shape))
                 array = self._believed(content, wanted, round_)
                 if array is not None:
                     found[partner] = array
             asking = {refusal.partner for refusal in self._conduct.refusals[before:] if refusal.code == "lost"}
             attempt += 1
         return found
+
+    def _longest(self, step: str, partner: str, shape: tuple[int, ...]) -> float:
+        if step.startswith(f"{schedule.EVALUATE}/"):
+            return longest_histogram(self._plan, self._conduct.mechanisms, partner)
+        return longest_sum(self._plan, step, math.prod(shape))
 
     def _answers(
         self, step: str, attempt: int, weights: Weights, asking: set[str], round_: int

@@ -28,6 +28,7 @@ from coterie.server.aggregate import (
     fedavg,
     weighted_mean,
 )
+from coterie.server.bounds import longest_histogram, longest_update
 from coterie.server.cohort import Cohort
 from coterie.server.registry import Refusal
 
@@ -72,7 +73,8 @@ class PlanStrategy(Strategy):
         model = weights_digest(weights)
         messages = []
         for partner, attempt in sorted(attempts.items()):
-            self._asked[partner, kind] = Expected(partner, self._digest, step, attempt, model, shapes, dtype)
+            longest = self._longest(kind, partner, weights)
+            self._asked[partner, kind] = Expected(partner, self._digest, step, attempt, model, shapes, dtype, longest)
             content = encode_task(Task(self._digest, round_, attempt, weights))
             node = self.cohort.nodes[partner]
             messages.append(Message(content, dst_node_id=node, message_type=kind, group_id=str(round_)))
@@ -133,6 +135,11 @@ class PlanStrategy(Strategy):
     def start(self, *args: object, **kwargs: object) -> NoReturn:
         """Refuse Flower's own loop, which has no deadline, quorum or resumption."""
         raise NotImplementedError("run the study with coterie.server.coordinator.run_study")
+
+    def _longest(self, kind: str, partner: str, weights: Weights) -> float:
+        if kind == TRAIN:
+            return longest_update(self._plan, self._mechanisms, partner, weights)
+        return longest_histogram(self._plan, self._mechanisms, partner)
 
     def _believed(self, kind: str, round_: int, replies: Iterable[Message]) -> Iterable[ModelUpdate | ScoreHistogram]:
         """Yield the replies that hold against what was asked; write down the others."""
