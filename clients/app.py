@@ -8,20 +8,34 @@ import datetime
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from coterie.clients.door import Door
+from coterie.clients.door import Answering, Door
 from coterie.clients.node import PartnerNode, open_node
 from coterie.clients.sumwire import decode_deal, decode_keys, decode_reveal, decode_sign, decode_sum, is_sum
+from coterie.clients.task import SumTask, Task
 from coterie.clients.wire import PROPOSE, decode_close, decode_plan, decode_task, encode_release, split_witness
 from coterie.privacy.clock import now
-from coterie.privacy.randomness import OsSource, RandomSource
+from coterie.privacy.randomness import RandomSource
 from coterie.privacy.release import Release
 
-__all__ = ["client_app", "deployed"]
+__all__ = ["Handler", "client_app"]
+
+
+class Handler(NamedTuple):
+    """How a kind of question is read, and who answers it.
+
+    Args:
+        read: Makes the question of a message's content; raises WireFault where it is malformed.
+        work: Answers it with a charged release.
+    """
+
+    read: Callable[[RecordDict], Any]
+    work: Callable[[PartnerNode, Any], Release]
 
 
 def client_app(
@@ -41,46 +55,37 @@ def client_app(
         torch.set_num_threads(1)
         return open_node(locate(context), random=random, clock=clock)
 
-    def answer(message: Message, context: Context, work: Callable[[PartnerNode, RecordDict], Release]) -> Message:
-        note, question = split_witness(message.content)
+    def answer(message: Message, context: Context, handler: Handler) -> Message:
+        note, content = split_witness(message.content)
+        question = handler.read(content)  # what is malformed is refused before anything is opened
         with node(context) as partner:
             if note or message.metadata.message_type != PROPOSE:  # at a proposal nobody knows yet who answers
                 partner.hold_to(note or "")
-            return Message(encode_release(work(partner, question)), reply_to=message)
+            return Message(encode_release(handler.work(partner, question)), reply_to=message)
 
-    def handler(work: Callable[[PartnerNode, RecordDict], Release]) -> Callable[[Message, Context], Message]:
-        return lambda message, context: answer(message, context, work)
+    def handled(handler: Handler) -> Callable[[Message, Context], Message]:
+        return lambda message, context: answer(message, context, handler)
 
-    client.train()(handler(_train))
-    client.evaluate()(handler(_measure))
-    for name, work in _QUERIES.items():
-        client.query(name)(handler(work))
-    return client
-
-
-def _train(partner: PartnerNode, question: RecordDict) -> Release:
-    return partner.add(decode_sum(question)) if is_sum(question) else partner.train(decode_task(question))
+    client.train()(handled(_TRAIN))
+    client.evaluate()(handled(_MEASURE))
+    for name, handler in _QUERIES.items():
+        client.query(name)(handled(handler))
+    return Answering(client)
 
 
-def _measure(partner: PartnerNode, question: RecordDict) -> Release:
-    return partner.add(decode_sum(question)) if is_sum(question) else partner.measure(decode_task(question))
+def _task(content: RecordDict) -> Task | SumTask:
+    return decode_sum(content) if is_sum(content) else decode_task(content)
 
 
-_QUERIES: Mapping[str, Callable[[PartnerNode, RecordDict], Release]] = {
-    "propose": lambda partner, question: partner.propose(decode_plan(question)),
-    "keys": lambda partner, question: partner.sums.keys(decode_keys(question)),
-    "deal": lambda partner, question: partner.sums.deal(decode_deal(question)),
-    "sign": lambda partner, question: partner.sums.sign(decode_sign(question)),
-    "reveal": lambda partner, question: partner.sums.reveal(decode_reveal(question)),
-    "close": lambda partner, question: partner.receive(*decode_close(question)),
+_TRAIN = Handler(_task, lambda partner, task: partner.add(task) if isinstance(task, SumTask) else partner.train(task))
+_MEASURE = Handler(
+    _task, lambda partner, task: partner.add(task) if isinstance(task, SumTask) else partner.measure(task)
+)
+_QUERIES: Mapping[str, Handler] = {
+    "propose": Handler(decode_plan, lambda partner, plan: partner.propose(plan)),
+    "keys": Handler(decode_keys, lambda partner, asked: partner.sums.keys(asked)),
+    "deal": Handler(decode_deal, lambda partner, asked: partner.sums.deal(asked)),
+    "sign": Handler(decode_sign, lambda partner, asked: partner.sums.sign(asked)),
+    "reveal": Handler(decode_reveal, lambda partner, asked: partner.sums.reveal(asked)),
+    "close": Handler(decode_close, lambda partner, closed: partner.receive(*closed)),
 }
-
-
-def _own_workspace(context: Context) -> Path:
-    """Find the workspace that the partner's operator named when starting its SuperNode."""
-    return Path(str(context.node_config["workspace"]))
-
-
-def deployed() -> ClientApp:
-    """Return the app of a SuperNode that was started with --node-config 'workspace="/path"'."""
-    return client_app(_own_workspace, random=OsSource())

@@ -14,6 +14,7 @@ from coterie.privacy.errors import CoterieError, Fault
 __all__ = ["WireFault", "named", "pack", "record_of", "unpack", "unpack_named", "wire_fault"]
 
 # Format 1.0 of numpy's files: magic, length of the text, text.
+_NAMED = 8  # names that an error lists; what it says may be published
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
     rb"(?P<text>\{'descr': '(?P<dtype><f4|<i8|<u4|<u8|\|u1)', 'fortran_order': False, "
@@ -53,7 +54,9 @@ def unpack_named(record: Any, names: Sequence[str]) -> list[NDArray[Any]]:  # no
         WireFault: It does not.
     """
     if list(record) != list(names):
-        raise wire_fault("the arrays", "must be named " + ", ".join(names))
+        raise wire_fault(
+            "the arrays", "must be named " + (", ".join(names) if len(names) <= _NAMED else "by their places")
+        )
     return [_array(record[name]) for name in names]
 
 
@@ -69,10 +72,11 @@ def _array(array: Array) -> NDArray[Any]:
             raise ValueError
         shape = tuple(int(size) for size in found["shape"].replace(b",", b" ").split())
         dtype = np.dtype(found["dtype"].decode())
-        rest = array.data[found.end() :]
-        if len(rest) != math.prod(shape) * dtype.itemsize:
+        size = math.prod(shape)
+        if len(array.data) - found.end() != size * dtype.itemsize:
             raise ValueError
-        return np.frombuffer(rest, dtype=dtype).reshape(shape)
+        # No copy here: of what a peer sends, no more is taken than once.
+        return np.frombuffer(array.data, dtype, size, found.end()).reshape(shape)
     except ValueError:
         raise wire_fault("an array", "must be of a type that is known here, in C order, whole") from None
 

@@ -1,23 +1,38 @@
-"""The app that a SuperNode starts: the partner's own workspace, the operating system's randomness, the real time."""
+"""The app that a partner's worker runs: its own workspace, the operating system's randomness, the real time."""
 
 import datetime
 import inspect
+from pathlib import Path
 
 import pytest
 
-from coterie.clients.app import client_app, deployed, now
+from coterie.clients.app import client_app, now
+from coterie.clients.running.worker import deployed
 from coterie.clients.wire import decode_release
+from coterie.privacy.randomness import OsSource
 from coterie.privacy.release import ConsentGiven, release_digest
 from coterie.tests.clients.federation import NAMES, Recorder, mechanisms, table_of
+
+
+def everyone():
+    """Return what `deployed` makes, for nodes that name their workspaces."""
+    return client_app(lambda context: Path(str(context.node_config["workspace"])), random=OsSource())
 
 
 @pytest.fixture
 def grid(federation):
     configs = [{"workspace": str(federation.folders[name])} for name in NAMES]
-    return Recorder(deployed(), configs)
+    return Recorder(everyone(), configs)
 
 
-def test_a_deployed_app_works_in_the_workspace_that_its_operator_named(federation, grid):
+def test_a_deployed_app_works_in_the_workspace_that_its_operator_named(federation):
+    grid = Recorder(deployed(federation.folders["amber"]), [{}])
+    given = decode_release(federation.ask_plan(grid, "amber").content, update=None, histogram=None)
+    assert isinstance(given, ConsentGiven)
+    assert given.partner == "amber"
+
+
+def test_each_partner_answers_in_its_own_name(federation, grid):
     for name in NAMES:
         given = decode_release(federation.ask_plan(grid, name).content, update=None, histogram=None)
         assert isinstance(given, ConsentGiven)
@@ -33,7 +48,7 @@ def test_a_deployed_app_draws_from_the_operating_system_and_says_so(federation, 
 
 
 def test_a_deployed_app_without_a_workspace_says_one_word(federation):
-    grid = Recorder(deployed(), [{}, {"workspace": str(federation.root / "nowhere")}, {"workspace": ""}])
+    grid = Recorder(everyone(), [{}, {"workspace": str(federation.root / "nowhere")}, {"workspace": ""}])
     for name in NAMES:
         assert federation.ask_plan(grid, name).error.reason == "fault"
 
@@ -49,7 +64,7 @@ def test_two_deployed_partners_never_draw_the_same(federation, grid):
 
 
 def test_nobody_can_seed_a_deployed_app():
-    assert not inspect.signature(deployed).parameters
+    assert list(inspect.signature(deployed).parameters) == ["folder"]
     assert inspect.signature(client_app).parameters["random"].default is inspect.Parameter.empty
 
 

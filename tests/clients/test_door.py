@@ -1,6 +1,7 @@
 """The door: only charged releases pass, and exceptions become words that are free of data."""
 
 import dataclasses
+import json
 import logging
 
 import numpy as np
@@ -9,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.clientapp import ClientApp
 
 from coterie.clients import vault
-from coterie.clients.door import ERROR_CODE, Door, check_release
+from coterie.clients.door import ERROR_CODE, Answering, Door, check_release
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.taint import taint
 from coterie.clients.wire import decode_release, encode_release, encode_task
@@ -19,6 +20,7 @@ from coterie.privacy.errors import BudgetExhausted, ContractFault, Fault, Releas
 from coterie.privacy.events import DiscreteGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.release import CODES, ConsentGiven, ModelUpdate, Refused, ScoreHistogram, release_digest
+from coterie.processes.logs import json_log
 from coterie.simulations.partners import workspace_of
 from coterie.tests.clients.federation import mechanisms, today
 
@@ -349,8 +351,39 @@ def test_what_the_app_does_not_know_is_not_answered_with_data(agreed, message_ty
     grid = agreed.grid()
     reply = agreed.ask(grid, message_type, encode_task(agreed.task()))
     assert reply.has_error()
-    assert reply.error.reason == "ValueError"
+    assert reply.error.reason == "fault"
     assert agreed.kinds() == ["consent"]
+
+
+def test_every_refusal_is_a_line_of_the_partners_own_log_and_its_reason_one_of_its_reports(agreed, tmp_path):
+    grid, path = agreed.grid(), tmp_path / "worker.log"
+    logger = json_log(path, component="worker", clock=today)
+    try:
+        for kind in ("train", "query.propose"):
+            agreed.ask(grid, kind, RecordDict({"x": ConfigRecord({"y": CANARY})}))
+        agreed.ask_task(grid, "train", agreed.task(9))
+        agreed.policy(purposes=["churn"])
+        agreed.ask_plan(grid)
+    finally:
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = [(line["asked"], line["code"]) for line in lines if line["event"] == "refused"]
+    assert told == [("train", "fault"), ("query.propose", "fault"), ("train", "task"), ("query.propose", "purpose")]
+    report = agreed.report()
+    assert "must have the records plan" in report
+    assert "is not one that the plan describes" in report
+    assert CANARY not in path.read_text(encoding="utf-8") + report
+
+
+def test_an_app_without_a_handler_answers_with_one_word_all_the_same(agreed, caplog):
+    grid = agreed.grid(Answering(agreed.app()))
+    for message_type in ("query.x", "train.other", "system", "evaluate.default2"):
+        assert stopped(agreed.ask(grid, message_type, encode_task(agreed.task())))
+    assert caplog.text.count("another question was refused: fault") == 4
 
 
 def test_the_exact_model_that_a_partner_could_train_does_not_pass(agreed, leave):
