@@ -2,15 +2,19 @@
 #   make simulate   set up, and run a complete private federated study on real data
 #   make test       set up, and run the checks and tests
 #   make test-all   the same with the slow proofs
+#   make federation set up, and run a study among a coordinator and four partners as separate processes with TLS
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: simulate test test-all lint data setup bench clean
+.PHONY: simulate federation test test-all lint data setup bench clean
 
 simulate: setup data
 	$(BIN)/coterie simulate run income --seeds 3
+
+federation: setup data
+	$(BIN)/coterie simulate federation income --partners 4
 
 test: setup data lint
 	$(BIN)/python -m pytest

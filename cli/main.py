@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from coterie.cli import audit, coordinator, partner, simulate
+from coterie.cli import (
+    approving,
+    audit,
+    checking,
+    coordinator,
+    federation,
+    joining,
+    operating,
+    partner,
+    publishing,
+    simulate,
+)
 from coterie.privacy.errors import CoterieError
 
 __all__ = ["app", "main"]
@@ -16,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Privacy-preserving federated modelling for marketing partners.",
 )
+# These add their commands to those of `partner` and `coordinator`.
+_MORE = (approving, checking, federation, joining, operating, publishing)
+
 app.add_typer(simulate.app, name="simulate", help="Try studies on this machine, with simulated partners.")
 app.add_typer(partner.app, name="partner", help="Run a partner's side: rules, data, budget, scoring.")
 app.add_typer(coordinator.app, name="coordinator", help="Prepare and sign studies.")
@@ -35,3 +49,7 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {place}{error.strerror or 'the system refused'}.", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

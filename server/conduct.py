@@ -1,11 +1,12 @@
 """What the coordinator asks and takes while it runs one study over one grid."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coterie.clients.wire import (
@@ -27,7 +28,7 @@ from coterie.privacy.record import StudyRecord, sign_record
 from coterie.privacy.release import CODES, ConsentGiven, Refused, weights_digest
 from coterie.privacy.signed import SignedPlan
 from coterie.server.cohort import Cohort, admit
-from coterie.server.exchange import exchange
+from coterie.server.exchange import Patience, exchange
 from coterie.server.rankmetrics import rank_metrics
 from coterie.server.registry import Progress, Refusal
 from coterie.server.strategy import PlanStrategy
@@ -37,24 +38,11 @@ __all__ = ["Conduct", "Patience", "Seen", "record_of"]
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long the coordinator waits.
-
-    Args:
-        seconds: For all replies to one step.
-        poll: Between looks.
-    """
-
-    seconds: float = 3600.0
-    poll: float = 0.2
-
-
-@dataclass(frozen=True)
 class Seen:
     """Something to show while a study runs.
 
     Args:
-        what: "consents", "reply", "published" or "measured".
+        what: "consents", "reply", "awaiting", "published" or "measured".
         round: Rounds published, or the round at work.
         partner: Who replied, for "reply".
         step: "consent", "train" or "evaluate".
@@ -67,45 +55,95 @@ class Seen:
 
 
 class Conduct:
-    """One run of one study over one grid."""
+    """One run of one study over one grid.
 
-    def __init__(self, grid: Grid, signed: SignedPlan, witness: Witness, *, patience: Patience) -> None:
+    Args:
+        grid: Flower's grid, real or in this process.
+        signed: The plan.
+        witness: Where the partners' checkpoints are kept.
+        patience: How long to wait.
+        nodes: Finds the nodes that may be asked at all; every node of the grid when None.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        signed: SignedPlan,
+        witness: Witness,
+        *,
+        patience: Patience,
+        nodes: Callable[[], Sequence[int]] | None = None,
+    ) -> None:
         self.grid, self.signed, self.witness, self.patience = grid, signed, witness, patience
         self.plan = signed.plan
         self.mechanisms = calibrate(signed.plan)
         self.refusals: list[Refusal] = []
         self.show: Callable[[Seen], None] = lambda _: None
+        self.stop: Callable[[], bool] = lambda: False
+        self._online = nodes or (lambda: sorted(grid.get_node_ids()))
+        self._silent: set[int] = set()
+        self._refused: set[int] = set()
 
     def consents(self, expected: int) -> Cohort:
-        """Propose the plan to every node and bind those that consent."""
-        nodes = self._nodes(expected)
-        # Which partner answers at a node is not known yet, so no checkpoint is shown; the first task shows it.
-        content = encode_plan(self.signed.to_bytes())
-        messages = [Message(content, dst_node_id=node, message_type=PROPOSE) for node in nodes]
+        """Propose the plan to every node and bind those that consent; wait for operators as long as patience has it."""
         given: dict[int, ConsentGiven] = {}
-        silent = set(nodes)
-        for node, reply in self._exchange(messages):
-            silent.discard(node)
-            if reply.has_error():
-                self.refusals.append(Refusal(f"node {node}", "consent", 0, _code(reply)))
-                continue
-            try:
-                release = decode_release(reply.content, update=None, histogram=None)
-            except WireFault as error:
-                self.refusals.append(Refusal(f"node {node}", "consent", 0, "rejected", error.faults[0].rule))
-                continue
-            if isinstance(release, ConsentGiven):
-                given[node] = release
-            elif isinstance(release, Refused):
-                known = (code for code in release.codes if code in CODES)
-                self.refusals.extend(Refusal(f"node {node}", "consent", 0, code) for code in known)
-            else:
-                self.refusals.append(Refusal(f"node {node}", "consent", 0, "rejected", "another kind of release"))
-            self.show(Seen("reply", 0, f"node {node}", "consent"))
-        self.refusals.extend(Refusal(f"node {node}", "consent", 0, "silent") for node in sorted(silent))
+        end = time.monotonic() + self.patience.approving
+        asking = self._nodes(expected)
+        while asking:
+            awaiting = self._propose(asking, given)
+            if not awaiting or self.stop():
+                break
+            left = end - time.monotonic()
+            if left <= 0:
+                self.refusals.extend(Refusal(f"node {node}", "consent", 0, "awaiting") for node in awaiting)
+                break
+            self.show(Seen("awaiting", 0))
+            time.sleep(min(self.patience.proposing, left))
+            asking = sorted({*awaiting, *self._online()} - set(given) - self._refused)
         cohort, faults = admit(self.plan, given)
         self.refusals.extend(Refusal(f.place, "consent", 0, "rejected", f.rule) for f in faults)
         return cohort
+
+    def _propose(self, nodes: Sequence[int], given: dict[int, ConsentGiven]) -> list[int]:
+        """Propose the plan to nodes, take down consents and refusals, and return who has not decided yet."""
+        # Which partner answers at a node is not known yet, so no checkpoint is shown; the first task shows it.
+        content = encode_plan(self.signed.to_bytes())
+        awaiting: list[int] = []
+        silent = set(nodes)
+        for node, reply in self._exchange([Message(content, dst_node_id=n, message_type=PROPOSE) for n in nodes]):
+            silent.discard(node)
+            taken = self._taken(node, reply)
+            if isinstance(taken, ConsentGiven):
+                given[node] = taken
+            elif taken == "awaiting":
+                awaiting.append(node)
+            self.show(Seen("reply", 0, f"node {node}", "consent"))
+        self._refused.update(silent)
+        self.refusals.extend(Refusal(f"node {node}", "consent", 0, "silent") for node in sorted(silent))
+        return awaiting
+
+    def _taken(self, node: int, reply: Message) -> ConsentGiven | str:
+        """Return a node's consent, or "awaiting"; anything else is taken down and is final."""
+        place = f"node {node}"
+        if reply.has_error():
+            refusals = [Refusal(place, "consent", 0, *_code(reply))]
+        else:
+            try:
+                release = decode_release(reply.content, update=None, histogram=None)
+            except WireFault as error:
+                release = None
+                refusals = [Refusal(place, "consent", 0, "rejected", error.faults[0].rule)]
+            if isinstance(release, ConsentGiven):
+                return release
+            if isinstance(release, Refused) and release.codes == ("awaiting",):
+                return "awaiting"
+            if isinstance(release, Refused):
+                refusals = [Refusal(place, "consent", 0, code) for code in release.codes if code in CODES]
+            elif release is not None:
+                refusals = [Refusal(place, "consent", 0, "rejected", "another kind of release")]
+        self.refusals.extend(refusals)
+        self._refused.add(node)
+        return ""
 
     def step(self, strategy: PlanStrategy, kind: str, round_: int, weights: Weights) -> list[Message]:
         """Ask the cohort for one step; ask again where an attempt was lost and the plan has spare ones."""
@@ -125,11 +163,11 @@ class Conduct:
                     if self._extends(reply, partner, kind, round_):
                         replies.append(reply)
                     self.show(Seen("reply", round_, partner, kind))
-                elif _code(reply) == "lost" and attempts[partner] <= self.plan.training.spare:
+                elif _code(reply)[0] == "lost" and attempts[partner] <= self.plan.training.spare:
                     attempts[partner] += 1
                     again[partner] = attempts[partner]
                 else:
-                    self.refusals.append(Refusal(partner, kind, round_, _code(reply)))
+                    self.refusals.append(Refusal(partner, kind, round_, *_code(reply)))
             self.refusals.extend(Refusal(partner, kind, round_, "silent") for partner in sorted(silent))
             asking = strategy.ask(kind, round_, weights, again)
         return replies
@@ -162,7 +200,7 @@ class Conduct:
             partner = cohort.partner_of(node)
             silent.discard(partner)
             if reply.has_error():
-                self.refusals.append(Refusal(partner, label, round_, _code(reply)))
+                self.refusals.append(Refusal(partner, label, round_, *_code(reply)))
             elif self._extends(reply, partner, label, round_):
                 answers[partner] = reply.content
             self.show(Seen("reply", round_, partner, label))
@@ -195,14 +233,29 @@ class Conduct:
         return entry.key if entry else ""
 
     def _nodes(self, expected: int) -> list[int]:
-        """Wait for the expected number of nodes, or for the deadline."""
-        end = time.monotonic() + self.patience.seconds
-        while len(nodes := sorted(self.grid.get_node_ids())) < expected and time.monotonic() < end:
+        """Wait for the expected number of nodes, a while longer once enough are there, or for the deadline."""
+        began = time.monotonic()
+        end = began + self.patience.seconds
+        while len(nodes := sorted(self._online())) < expected and (now := time.monotonic()) < end and not self.stop():
+            if len(nodes) < self.plan.privacy.threshold:
+                began = now
+            elif now - began > self.patience.gathering:
+                break
             time.sleep(self.patience.poll)
         return nodes
 
     def _exchange(self, messages: Iterable[Message]) -> Iterable[tuple[int, Message]]:
-        return exchange(self.grid, messages, seconds=self.patience.seconds, poll=self.patience.poll)
+        """Send messages and yield replies; whoever was silent before is not waited for while it is offline."""
+        asking = list(messages)
+        if self.patience.again is not None and self._silent:
+            away = self._silent - set(self._online())
+            asking = [message for message in asking if message.metadata.dst_node_id not in away]
+        silent = {message.metadata.dst_node_id for message in asking}
+        for node, reply in exchange(self.grid, asking, patience=self.patience, unlikely=frozenset(self._silent)):
+            silent.discard(node)
+            self._silent.discard(node)
+            yield node, reply
+        self._silent |= silent
 
 
 def record_of(plan: Plan, progress: Progress) -> StudyRecord:
@@ -222,7 +275,9 @@ def _metrics(progress: Progress) -> dict[str, float]:
     return {name: value for name, value in metrics.summary(counts).items() if value is not None}
 
 
-def _code(reply: Message) -> str:
-    """Return the data-free word of an error reply; Flower's own errors are "silent" to us."""
+def _code(reply: Message) -> tuple[str, str]:
+    """Return the data-free word of an error reply, and why; Flower's own errors are "silent" to us."""
+    if reply.error.code == ErrorCode.INVALID_FAB:
+        return "rejected", "the partner runs another version of coterie"
     reason = reply.error.reason or ""
-    return reason if reason in CODES else "silent"
+    return (reason if reason in CODES else "silent"), ""

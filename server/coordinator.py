@@ -5,7 +5,7 @@ that it may be interrupted anywhere and go on from there. With every question it
 that it saw of the partner's ledger, and takes no answer of one whose ledger does not extend it (`witness.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,8 @@ from coterie.privacy.schedule import summed
 from coterie.privacy.signed import SignedPlan
 from coterie.server.aggregate import AdamState
 from coterie.server.cohort import Cohort
-from coterie.server.conduct import Conduct, Patience, Seen
+from coterie.server.conduct import Conduct, Seen
+from coterie.server.exchange import Patience
 from coterie.server.openly import OpenStudy
 from coterie.server.registry import Progress, Registry, with_news
 from coterie.server.rounds import Happening, State, after
@@ -39,7 +40,7 @@ class Interrupted(CoterieError):
     """The study was asked to stop; what is published can be resumed."""
 
 
-def run_study(
+def run_study(  # noqa: PLR0913 - all of it is the edge of the program
     grid: Grid,
     signed: SignedPlan,
     places: tuple[Registry, Witness],
@@ -47,6 +48,7 @@ def run_study(
     patience: Patience,
     show: Callable[[Seen], None],
     stop: Callable[[], bool],
+    nodes: Callable[[], Sequence[int]] | None = None,
 ) -> Progress:
     """Run a study to its last round, or go on with one that was interrupted.
 
@@ -57,6 +59,7 @@ def run_study(
         patience: How long to wait.
         show: Called with what may be shown.
         stop: Asked before every step whether to stop.
+        nodes: Finds the nodes that may be asked at all; every node of the grid when None.
 
     Returns:
         The last published state.
@@ -66,12 +69,14 @@ def run_study(
         Interrupted: `stop` said so; the study can be resumed.
     """
     registry, witness = places
-    conduct = Conduct(grid, signed, witness, patience=patience)
-    conduct.show = show
+    conduct = Conduct(grid, signed, witness, patience=patience, nodes=nodes)
+    conduct.show, conduct.stop = show, stop
     plan, state = signed.plan, State.PROPOSED
     progress = registry.resume(plan.digest()) or _fresh(signed)
     cohort = conduct.consents(len(plan.partners))
     registry.publish(with_news(progress, conduct.refusals, ()))
+    if len(cohort) < plan.privacy.threshold:
+        unless_stopped(stop)  # whoever was asked to stop has not waited for the others
     state = after(state, _enough(len(cohort), plan.privacy.threshold, Happening.ENOUGH_CONSENTS))
     show(Seen("consents", progress.round))
     if summed(plan):

@@ -1,0 +1,3 @@
+"""The coordinator's running processes: SuperLink, the gateway before it, and the app that conducts studies."""
+
+__all__: list[str] = []
