@@ -2,7 +2,8 @@
 
 Rules this module enforces:
 - nothing runs unapproved: what the policy does not approve without a person is kept here until somebody decides;
-- only plans that the pinned coordinator signed and that nothing else speaks against are kept, `MOST` of them at most;
+- only plans that the pinned coordinator signed, and that nothing speaks against but what the operator is still to look
+  at (`codes.PENDING`), are kept, `MOST` of them at most;
 - one that waits is never dropped for another.
 """
 
@@ -42,7 +43,7 @@ def keep(workspace: Workspace, plan: Plan, signed: bytes, ledger: Ledger) -> boo
 
     Args:
         workspace: The partner's, held.
-        plan: Verified, and spoken against by nothing but that nobody approved it.
+        plan: Verified, and spoken against by nothing but what the operator is still to look at.
         signed: The same as it came.
         ledger: Which plans were answered: these, and expired ones, make room.
 

@@ -36,6 +36,7 @@ from coterie.clients.work import Work
 from coterie.clients.workspace import Workspace
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import HOLDOUT, TRAINING
+from coterie.privacy.codes import PENDING
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault, PlanFault
 from coterie.privacy.ledger import Ledger
@@ -104,7 +105,7 @@ class PartnerNode:
         )
         if mechanisms is None:
             faults = tuple(reason.fault for reason in reasons)
-            if codes(reasons) == ("awaiting",) and not keep(self._workspace, plan, signed, self._ledger):
+            if set(codes(reasons)) <= PENDING and not keep(self._workspace, plan, signed, self._ledger):
                 faults += (FULL,)
             return self._refuse(plan.digest(), codes(reasons), faults)
         given = self._given(plan, signed)

@@ -1,6 +1,6 @@
 """Every word that a refusal may say."""
 
-__all__ = ["CODES"]
+__all__ = ["CODES", "PENDING"]
 
 CODES: dict[str, str] = {
     "unavailable": "the partner cannot take part; what depends on its rows is never said",
@@ -36,3 +36,6 @@ CODES: dict[str, str] = {
     "declined": "the partner's operator declined the plan",
 }
 """Every word that a refusal may say; each is free of data (PRIVACY rule 15)."""
+
+PENDING = frozenset({"awaiting", "contract", "catalogue"})
+"""Words that the partner's operator takes back by looking at the plan, its contract and its items."""

@@ -22,6 +22,7 @@ from coterie.clients.wire import (
 from coterie.models import metrics
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
+from coterie.privacy.codes import PENDING
 from coterie.privacy.errors import Fault, LedgerFault
 from coterie.privacy.plan import Plan
 from coterie.privacy.record import StudyRecord, sign_record
@@ -78,11 +79,18 @@ class Conduct:
         self.plan = signed.plan
         self.mechanisms = calibrate(signed.plan)
         self.refusals: list[Refusal] = []
+        self.undecided = 0
+        """Partners whose operators had not decided when the proposal ended."""
         self.show: Callable[[Seen], None] = lambda _: None
         self.stop: Callable[[], bool] = lambda: False
         self._online = nodes or (lambda: sorted(grid.get_node_ids()))
         self._silent: set[int] = set()
-        self._refused: set[int] = set()
+        self._refused: set[int] = set()  # what they said to the plan is final
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether enough partners said no for good that the plan cannot reach its threshold."""
+        return len(self.plan.partners) - len(self._refused) < self.plan.privacy.threshold
 
     def consents(self, expected: int) -> Cohort:
         """Propose the plan to every node and bind those that consent; wait for operators as long as patience has it."""
@@ -91,39 +99,39 @@ class Conduct:
         asking = self._nodes(expected)
         while asking:
             awaiting = self._propose(asking, given)
-            if not awaiting or self.stop():
-                break
             left = end - time.monotonic()
-            if left <= 0:
-                self.refusals.extend(Refusal(f"node {node}", "consent", 0, "awaiting") for node in awaiting)
+            if not awaiting or left <= 0 or self.stop():
+                self.undecided = len(awaiting)
+                told = ((node, code) for node, words in sorted(awaiting.items()) for code in words)
+                self.refusals.extend(Refusal(f"node {node}", "consent", 0, code) for node, code in told)
                 break
             self.show(Seen("awaiting", 0))
             time.sleep(min(self.patience.proposing, left))
-            asking = sorted({*awaiting, *self._online()} - set(given) - self._refused)
+            asking = sorted({*awaiting, *self._online()} - set(given) - self._refused - self._silent)
         cohort, faults = admit(self.plan, given)
         self.refusals.extend(Refusal(f.place, "consent", 0, "rejected", f.rule) for f in faults)
         return cohort
 
-    def _propose(self, nodes: Sequence[int], given: dict[int, ConsentGiven]) -> list[int]:
-        """Propose the plan to nodes, take down consents and refusals, and return who has not decided yet."""
+    def _propose(self, nodes: Sequence[int], given: dict[int, ConsentGiven]) -> dict[int, tuple[str, ...]]:
+        """Propose the plan to nodes, take down consents and refusals, and return who waits for its operator."""
         # Which partner answers at a node is not known yet, so no checkpoint is shown; the first task shows it.
         content = encode_plan(self.signed.to_bytes())
-        awaiting: list[int] = []
+        awaiting: dict[int, tuple[str, ...]] = {}
         silent = set(nodes)
         for node, reply in self._exchange([Message(content, dst_node_id=n, message_type=PROPOSE) for n in nodes]):
             silent.discard(node)
             taken = self._taken(node, reply)
             if isinstance(taken, ConsentGiven):
                 given[node] = taken
-            elif taken == "awaiting":
-                awaiting.append(node)
+            elif taken:
+                awaiting[node] = taken
             self.show(Seen("reply", 0, f"node {node}", "consent"))
-        self._refused.update(silent)
+        self._silent.update(silent)
         self.refusals.extend(Refusal(f"node {node}", "consent", 0, "silent") for node in sorted(silent))
         return awaiting
 
-    def _taken(self, node: int, reply: Message) -> ConsentGiven | str:
-        """Return a node's consent, or "awaiting"; anything else is taken down and is final."""
+    def _taken(self, node: int, reply: Message) -> ConsentGiven | tuple[str, ...]:
+        """Return a node's consent, or the words that its operator can take back; anything else is taken down."""
         place = f"node {node}"
         if reply.has_error():
             refusals = [Refusal(place, "consent", 0, *_code(reply))]
@@ -135,15 +143,15 @@ class Conduct:
                 refusals = [Refusal(place, "consent", 0, "rejected", error.faults[0].rule)]
             if isinstance(release, ConsentGiven):
                 return release
-            if isinstance(release, Refused) and release.codes == ("awaiting",):
-                return "awaiting"
+            if isinstance(release, Refused) and release.codes and set(release.codes) <= PENDING:
+                return release.codes
             if isinstance(release, Refused):
                 refusals = [Refusal(place, "consent", 0, code) for code in release.codes if code in CODES]
             elif release is not None:
                 refusals = [Refusal(place, "consent", 0, "rejected", "another kind of release")]
         self.refusals.extend(refusals)
         self._refused.add(node)
-        return ""
+        return ()
 
     def step(self, strategy: PlanStrategy, kind: str, round_: int, weights: Weights) -> list[Message]:
         """Ask the cohort for one step; ask again where an attempt was lost and the plan has spare ones."""
@@ -235,7 +243,7 @@ class Conduct:
     def _nodes(self, expected: int) -> list[int]:
         """Wait for the expected number of nodes, a while longer once enough are there, or for the deadline."""
         began = time.monotonic()
-        end = began + self.patience.seconds
+        end = began + (self.patience.gathering if self.patience.again_later else self.patience.seconds)
         while len(nodes := sorted(self._online())) < expected and (now := time.monotonic()) < end and not self.stop():
             if len(nodes) < self.plan.privacy.threshold:
                 began = now

@@ -33,11 +33,15 @@ from coterie.server.securely import SecureStudy
 from coterie.server.strategy import PlanStrategy
 from coterie.server.witness import Witness
 
-__all__ = ["Interrupted", "Patience", "Seen", "run_study", "unless_stopped"]
+__all__ = ["Interrupted", "Patience", "Seen", "Undecided", "run_study", "unless_stopped"]
 
 
 class Interrupted(CoterieError):
     """The study was asked to stop; what is published can be resumed."""
+
+
+class Undecided(CoterieError):
+    """Partners have not decided about the plan, or are not there; it is for later."""
 
 
 def run_study(  # noqa: PLR0913 - all of it is the edge of the program
@@ -67,6 +71,7 @@ def run_study(  # noqa: PLR0913 - all of it is the edge of the program
     Raises:
         StudyAborted: Fewer partners answered than the plan's threshold.
         Interrupted: `stop` said so; the study can be resumed.
+        Undecided: Patience has it that a study comes back later, and partners have not decided or are not online.
     """
     registry, witness = places
     conduct = Conduct(grid, signed, witness, patience=patience, nodes=nodes)
@@ -74,9 +79,8 @@ def run_study(  # noqa: PLR0913 - all of it is the edge of the program
     plan, state = signed.plan, State.PROPOSED
     progress = registry.resume(plan.digest()) or _fresh(signed)
     cohort = conduct.consents(len(plan.partners))
+    _unless_later(conduct, cohort, stop)
     registry.publish(with_news(progress, conduct.refusals, ()))
-    if len(cohort) < plan.privacy.threshold:
-        unless_stopped(stop)  # whoever was asked to stop has not waited for the others
     state = after(state, _enough(len(cohort), plan.privacy.threshold, Happening.ENOUGH_CONSENTS))
     show(Seen("consents", progress.round))
     if summed(plan):
@@ -95,6 +99,21 @@ def run_study(  # noqa: PLR0913 - all of it is the edge of the program
     progress = with_news(progress, conduct.refusals, ())
     registry.publish(progress)
     return progress
+
+
+def _unless_later(conduct: Conduct, cohort: Cohort, stop: Callable[[], bool]) -> None:
+    """Raise where a study is to come back later, or was asked to stop while it waited for partners."""
+    few = len(cohort) < conduct.plan.privacy.threshold
+    if few or conduct.undecided:
+        unless_stopped(stop)
+    if not conduct.patience.again_later:
+        return
+    if conduct.undecided:
+        rule = f"waits for the operators of {conduct.undecided} partners"
+        raise Undecided(Fault("the study", rule, "each sees it with: coterie partner inbox FOLDER"))
+    if few and not conduct.hopeless:
+        rule = f"waits for partners to be online: {len(cohort)} of the {conduct.plan.privacy.threshold} that it needs"
+        raise Undecided(Fault("the study", rule, "each starts its node with: coterie partner start FOLDER"))
 
 
 def _rounds(

@@ -30,6 +30,8 @@ class Patience:
         gathering: Seconds for the last partners to come online, once enough for the plan's threshold are.
         approving: Seconds for partners' operators to approve a plan; a plan is proposed again until then.
         proposing: Seconds between proposals to those that have not approved.
+        again_later: Whether to end without a start where operators have not decided, or too few partners are online,
+            so that whoever conducts studies may come back to this one later.
     """
 
     seconds: float = 3600.0
@@ -38,6 +40,7 @@ class Patience:
     gathering: float = 60.0
     approving: float = 0.0
     proposing: float = 10.0
+    again_later: bool = False
 
 
 @dataclass

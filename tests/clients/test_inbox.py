@@ -197,17 +197,20 @@ SPOKEN_AGAINST = {
 }
 
 
-@pytest.mark.parametrize("code", [*SPOKEN_AGAINST, "signature", "contract"])
+@pytest.mark.parametrize("code", [*SPOKEN_AGAINST, "signature"])
 def test_a_plan_that_is_refused_for_another_reason_is_told_that_reason_alone_and_is_not_kept(asked, code):
-    if code == "signature":
-        signed = sign(asked.plan, Identity.create())
-    elif code == "contract":
-        other = dataclasses.replace(asked.plan.contract, rows_per_customer=2)
-        signed = sign(changed(asked.plan, contract=other), asked.coordinator)
-    else:
-        signed = asked.sign(**SPOKEN_AGAINST[code])
+    signed = sign(asked.plan, Identity.create()) if code == "signature" else asked.sign(**SPOKEN_AGAINST[code])
     assert asked.propose(signed=signed.to_bytes()).codes == (code,)
     assert kept(asked) == set()
+
+
+def test_a_plan_whose_contract_nobody_looked_at_yet_is_kept_for_the_operator_to_import_a_table_for(asked):
+    other = dataclasses.replace(asked.plan.contract, rows_per_customer=2)
+    signed = sign(changed(asked.plan, contract=other), asked.coordinator)
+    assert asked.propose(signed=signed.to_bytes()).codes == ("contract",)
+    assert kept(asked) == {name_of(signed)}
+    assert asked.propose(signed=asked.sign(purpose="spying").to_bytes()).codes == ("purpose",)
+    assert kept(asked) == {name_of(signed)}
 
 
 def test_a_full_inbox_takes_no_further_plan_and_drops_none_that_waits(asked, monkeypatch):
