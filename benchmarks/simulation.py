@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
-from coterie.server.exchange import exchange
+from coterie.server.exchange import Patience, exchange
 from coterie.simulations.engines.local import run_local
 from coterie.simulations.engines.ray import run_ray
 
@@ -123,7 +123,8 @@ def server_app(times: list[float], poll: float) -> ServerApp:
             content = RecordDict({"weights": packed(weights), "config": ConfigRecord({"round": round_})})
             messages = [Message(content, dst_node_id=nodes[i], message_type="train") for i in cohort(round_)]
             replies = [
-                unpacked(reply.content["weights"]) for _, reply in exchange(grid, messages, seconds=600, poll=poll)
+                unpacked(reply.content["weights"])
+                for _, reply in exchange(grid, messages, patience=Patience(seconds=600, poll=poll))
             ]
             weights = [np.mean(arrays, axis=0) for arrays in zip(*replies, strict=True)]
             times.append(time.perf_counter() - began)

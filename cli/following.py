@@ -25,7 +25,7 @@ def follow(books: "Books", digest: str, *, coordinator: str) -> None:
         coordinator: The public key that signed it.
 
     Raises:
-        Exit: It ended without a model.
+        Exit: It ended without a model, or nobody wants to wait any longer.
     """
     from coterie.privacy.signed import SignedPlan
     from coterie.server.bookrows import ENDED, FINISHED
@@ -41,11 +41,15 @@ def follow(books: "Books", digest: str, *, coordinator: str) -> None:
     )
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(study.name, total=plan.training.rounds, note=study.status)
-        while (study := books.study(digest)).status not in ENDED:
-            rounds = books.rounds(digest)
-            note = f"{len(rounds[-1].cohort)} partners, {rounds[-1].seconds:.1f} s" if rounds else study.status
-            bars.update(bar, completed=len(rounds), note=note)
-            threading.Event().wait(_LOOK)
+        try:
+            while (study := books.study(digest)).status not in ENDED:
+                rounds = books.rounds(digest)
+                note = f"{len(rounds[-1].cohort)} partners, {rounds[-1].seconds:.1f} s" if rounds else study.status
+                bars.update(bar, completed=len(rounds), note=note)
+                threading.Event().wait(_LOOK)
+        except KeyboardInterrupt:
+            typer.echo(f"{study.name}: goes on without you; see: coterie coordinator studies FOLDER", err=True)
+            raise typer.Exit(130) from None
         bars.update(bar, completed=len(books.rounds(digest)), note=study.status)
     typer.echo(f"{study.name}: {study.status}" + (f": {study.reason}" if study.reason else ""))
     missing = {(one.partner, one.code) for one in books.refusals(digest)}

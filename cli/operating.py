@@ -3,7 +3,7 @@
 import json
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,10 @@ from coterie.cli.coordinator import app as coordinator
 from coterie.cli.following import follow
 from coterie.cli.partner import app as partner
 from coterie.cli.show import print_table
+from coterie.privacy.errors import CoterieError, Fault
+
+if TYPE_CHECKING:
+    from coterie.processes.held import Holder
 
 __all__: list[str] = []
 
@@ -164,19 +168,31 @@ def _stop(folder: Path, seconds: float) -> None:
 
 
 def _status(folder: Path, *, as_json: bool) -> None:
-    import urllib.request
-
     from coterie.processes.held import running
 
     holder = running(folder)
     if holder is None:
         typer.echo(json.dumps({"running": False}) if as_json else "not running")
         raise typer.Exit(1)
-    address = f"http://127.0.0.1:{holder.ports['health']}/status"
-    with urllib.request.urlopen(address, timeout=5) as answer:
-        told = json.loads(answer.read())
+    told = _told(holder)
     if as_json:
         typer.echo(json.dumps({"running": True, "pid": holder.pid, **told}))
         return
     rows = [(name, "yes" if one["running"] else "no", one["restarts"]) for name, one in told["processes"].items()]
     print_table(f"{told['name']}, process {holder.pid}", ("process", "running", "started again"), rows)
+
+
+def _told(holder: "Holder") -> dict[str, Any]:
+    """Return what a service says of itself."""
+    import urllib.request
+
+    place = f"process {holder.pid}"
+    if "health" not in holder.ports:
+        raise CoterieError(Fault(place, "has only just begun", "ask again in a moment"))
+    here = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is no proxy's business
+    try:
+        with here.open(f"http://127.0.0.1:{holder.ports['health']}/status", timeout=5) as answer:
+            told: dict[str, Any] = json.loads(answer.read())
+    except (OSError, ValueError):
+        raise CoterieError(Fault(place, "does not say how it is", "read its logs, or stop and start it")) from None
+    return told

@@ -42,13 +42,13 @@ from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Poisso
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.release import CODES, LedgerHead, Refused, Release, release_digest
 
-__all__ = ["ERROR_CODE", "Answering", "Door", "check_release", "ledger_head"]
+__all__ = ["ERROR_CODE", "KNOWN", "Answering", "Door", "check_release", "ledger_head"]
 
 ERROR_CODE = {code: 100 + place for place, code in enumerate(CODES)}
 """Flower's error number for each word; 0 to 99 are Flower's own."""
 
 _log = logging.getLogger("coterie.door")
-_KNOWN = frozenset({PROPOSE, TRAIN, EVALUATE, KEYS, DEAL, SIGN, REVEAL, CLOSE})
+KNOWN = frozenset({PROPOSE, TRAIN, EVALUATE, KEYS, DEAL, SIGN, REVEAL, CLOSE})
 
 # The door compares digests, which do not cover the event (the ledger's charge does): any will do.
 _ANY_UPDATE, _ANY_HISTOGRAM = PoissonGaussian(1.0, 1.0, 1), DiscreteGaussian(1.0, 1)
@@ -182,7 +182,7 @@ def _error(code: str, message: Message) -> Message:
 
 def _tell(message: Message, words: str) -> None:
     kind = message.metadata.message_type  # a peer's word, unless it is one of ours
-    asked = kind if kind in _KNOWN else "another question"
+    asked = kind if kind in KNOWN else "another question"
     _log.warning("%s was refused: %s", asked, words, extra=_named("refused", asked=asked, code=words))
 
 

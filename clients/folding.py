@@ -4,18 +4,23 @@ Flower sends every record, array and piece of an array of a message as an object
 own, in both directions and on both sides of the SuperLink. Most of coterie's messages are small, and most of a round's
 time went into those requests. So a small content is folded into one record, and unfolded at the other end; a large one
 goes as it is, in Flower's pieces.
+
+Flower announces a message before its pieces are there, and whoever asks for a piece too early waits a second before it
+asks again. Two parties that ask often do so nearly every time; `soon` makes that second a moment.
 """
 
 from flwr.app import ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, pull_objects
 from google.protobuf.message import DecodeError
 
 from coterie.clients.records import WireFault, wire_fault
 
-__all__ = ["WireFault", "fold", "unfold"]
+__all__ = ["WireFault", "fold", "soon", "unfold"]
 
 _NAME, _KEY = "folded", "bytes"
+_MOMENT = 0.03  # seconds; each further wait is twice as long, as Flower has it
 _LARGEST = 128 << 10  # bytes; Flower hashes and writes one long string of bytes slowly
 
 
@@ -50,3 +55,10 @@ def unfold(content: RecordDict) -> RecordDict:
         return recorddict_from_proto(ProtoRecordDict.FromString(packed))
     except (DecodeError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise wire_fault("a folded message", "cannot be unfolded") from None
+
+
+def soon() -> None:
+    """Have this process ask again after a moment for a piece of a message that is not there yet."""
+    for pulling in (pull_objects, pull_and_inflate_object_from_tree):
+        defaults = pulling.__kwdefaults__ or {}
+        defaults["initial_backoff"] = _MOMENT

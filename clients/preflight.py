@@ -132,7 +132,7 @@ def _policy(workspace: Workspace) -> str:
 def _vault(workspace: Workspace) -> str:
     contracts = sorted((workspace.root / "contracts").glob("*.json"))
     if not contracts:
-        raise PreflightFault(Fault("contracts", "none is approved, so every plan would be refused", _IMPORT))
+        raise PreflightFault(Fault("contracts", "none is approved, so no study can run", _IMPORT))
     for path in contracts:
         contract = _approved(path)
         table = workspace.interactions if contract.get("interactions") else workspace.table

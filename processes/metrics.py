@@ -4,9 +4,10 @@ What may be counted stands in `METRICS`; there is no way to make another while a
 of the code's own, and their number is bounded: what comes after that is counted as "other".
 """
 
+import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 
 from coterie.privacy.errors import CoterieError, Fault
 from coterie.processes.supervise import State
+from coterie.processes.tally import Count
 
 __all__ = ["CONTENT_TYPE", "METRICS", "ChildMetrics", "Metric", "Metrics"]
 
@@ -68,8 +70,10 @@ class Metrics:
         self._totals: dict[tuple[str, tuple[str, ...]], float] = {}
         self._counting = threading.Lock()
         for name, metric in METRICS.items():
-            make = Counter if metric.kind == "counter" else Gauge
-            self._made[name] = make(name, metric.told, metric.labels, registry=self._registry)
+            if metric.kind == "counter":
+                self._made[name] = Counter(name, metric.told, metric.labels, registry=self._registry)
+            elif metric.labels:
+                self._made[name] = Gauge(name, metric.told, metric.labels, registry=self._registry)
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter.
@@ -103,7 +107,10 @@ class Metrics:
             CoterieError: There is no such gauge, or its labels are others.
         """
         values = self._values(name, "gauge", labels)
-        made = self._made[name]
+        with self._counting:
+            made = self._made.get(name)
+            if made is None:  # a gauge without labels would say 0 before anybody set it
+                made = self._made[name] = Gauge(name, METRICS[name].told, registry=self._registry)
         if isinstance(made, Gauge):
             (made.labels(*values) if values else made).set(value)
 
@@ -140,15 +147,25 @@ class ChildMetrics(Metrics):
 
     Args:
         states: Returns what is known of each child.
+        tallies: Returns what each child counts, by its name; see `tally.py`.
     """
 
-    def __init__(self, states: Callable[[], Mapping[str, State]]) -> None:
+    def __init__(
+        self,
+        states: Callable[[], Mapping[str, State]],
+        tallies: Callable[[str], Iterable[Count]] = lambda _: (),
+    ) -> None:
         super().__init__()
-        self._states = states
+        self._states, self._tallies = states, tallies
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        self.watch(self._states())
+        states = self._states()
+        self.watch(states)
+        for child in states:
+            for count in self._tallies(child):
+                with contextlib.suppress(CoterieError):  # a file that was altered names no counter
+                    self.total(count.name, count.total, **count.labels)
         return super().text()
 
 

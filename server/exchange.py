@@ -114,8 +114,7 @@ def exchange(
             yield node, reply
         now = monotonic()
         if patience.again is not None and set(waiting) <= set(unlikely):
-            end = min(end, now + patience.again)  # counted from when the others had answered
-            unlikely = ()
+            end = min(end, now + patience.again)  # the first time counts: when the others had answered
         if not waiting or now >= end:
             return
         late = [asked for asked in waiting.values() if now >= asked.due]

@@ -1,5 +1,6 @@
 """`coterie partner start`: the SuperNode and the worker of one workspace, kept alive until told to stop."""
 
+import datetime
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from coterie.processes.logs import json_log
 from coterie.processes.metrics import ChildMetrics
 from coterie.processes.quiet import quiet_environment
 from coterie.processes.supervise import Child, Supervisor
+from coterie.processes.tally import counts
 
 __all__ = ["children", "run"]
 
@@ -67,6 +69,10 @@ def run(folder: Path, *, health_port: int, stop: threading.Event, ready: Callabl
         children(workspace, environment), log=log, monotonic=time.monotonic, together=frozenset({_SUPERNODE, _WORKER})
     )
 
+    metrics = ChildMetrics(supervisor.status, lambda child: counts(workspace.run, child))
+    ends = datetime.datetime.fromisoformat(admission.expires).timestamp()
+    metrics.set("coterie_certificate_expiry_seconds", ends, certificate="admission")
+
     def status() -> dict[str, object]:
         states = supervisor.status()
         return {
@@ -78,7 +84,7 @@ def run(folder: Path, *, health_port: int, stop: threading.Event, ready: Callabl
 
     with (
         hold(workspace.run, clock=now) as held,
-        serve("127.0.0.1", health_port, metrics=ChildMetrics(supervisor.status), status=status) as health,
+        serve("127.0.0.1", health_port, metrics=metrics, status=status) as health,
     ):
         held.tell({"health": health.port})
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@
 - Only the bundle of the installed coterie is taken; any other is refused before it is stored (`bundle.py`).
 - The app runs in a process of ours (`worker.py`): Flower's "process" isolation, a loopback port, a secret.
 - Flower waits three seconds between questions; this one asks often while a study is at work, and rarely otherwise.
+  When a message is there with all its pieces, it rings for the worker.
 - After a crash Flower believes the old SuperNode to be online for a minute and refuses the new one; this one takes
   its old registration back first.
 
@@ -41,8 +42,9 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.nodestate import NodeStateFactory
 
 from coterie.clients.bundle import bundle_digest
+from coterie.clients.folding import soon
 from coterie.clients.joined import joined
-from coterie.clients.running.runtime import announce
+from coterie.clients.running.runtime import announce, ring
 from coterie.clients.workspace import Workspace
 from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
@@ -66,9 +68,9 @@ class Pace:
     Args:
         monotonic: Clock in seconds.
         sleep: Waits so many seconds.
-        busy: Seconds between questions while a study is at work.
-        idle: Seconds between questions otherwise.
-        lasting: For so many seconds after a message a study counts as at work.
+        busy: Seconds between questions right after a message.
+        idle: Seconds between questions, at most.
+        share: Between the two, of the seconds since the last message: no study becomes slower by more than this.
     """
 
     def __init__(
@@ -78,10 +80,10 @@ class Pace:
         *,
         busy: float = 0.2,
         idle: float = 2.0,
-        lasting: float = 120.0,
+        share: float = 0.1,
     ) -> None:
         self._monotonic, self._sleep = monotonic, sleep
-        self._busy, self._idle, self._lasting = busy, idle, lasting
+        self._busy, self._idle, self._share = busy, idle, share
         self._last = monotonic()
 
     def message(self) -> None:
@@ -93,22 +95,23 @@ class Pace:
         if seconds < 1:  # Flower waits for the answer of the app, in this machine
             self._sleep(min(seconds, 0.02))
             return
-        at_work = self._monotonic() - self._last < self._lasting
-        self._sleep(min(seconds, self._busy if at_work else self._idle))
+        since = self._monotonic() - self._last
+        self._sleep(min(seconds, self._idle, max(self._busy, self._share * since)))
 
 
-def guard(pace: Pace, remember: Callable[[int], None]) -> None:
+def guard(pace: Pace, remember: Callable[[int], None], wake: Callable[[], None]) -> None:
     """Put the four things into Flower's SuperNode, in this process.
 
     Args:
         pace: How long to wait.
         remember: Called with the node's number once it is known.
+        wake: Called when a message is there, whole.
     """
     connect = flower._init_connection  # noqa: SLF001 - Flower has no public seam here
 
     @contextmanager
     def guarded(*args: Any, **kwargs: Any) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401 - Flower's own
-        with connect(*args, **kwargs) as (node, receive, send, get_run, get_fab, *others):
+        with connect(*args, **kwargs) as (node, receive, send, get_run, get_fab, pull, push, confirm):
             remember(node)
 
             def received() -> tuple[Message, ObjectTree] | None:
@@ -122,7 +125,11 @@ def guard(pace: Pace, remember: Callable[[int], None]) -> None:
                 # Flower asks for a licence before it asks who signed; who signed is decided below, by the digest.
                 return Fab(fab.hash_str, fab.content, {"valid_license": "Valid"})
 
-            yield (node, received, send, get_run, vouched, *others)
+            def confirmed(run: int, message: str) -> None:
+                confirm(run, message)  # Flower does so once it has all pieces
+                wake()
+
+            yield (node, received, send, get_run, vouched, pull, push, confirmed)
 
     def installed(fab: Fab, trusted_entities: dict[str, str]) -> bool:
         del trusted_entities
@@ -156,10 +163,11 @@ def main(folder: Path) -> None:
     known = workspace.run / "node"
     if known.exists():
         _take_back(admission.address, authority, keys, int(known.read_text(encoding="ascii")))
-    guard(Pace(), lambda node: write_durably(known, str(node).encode()))
     states = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
     listening = socket.create_server(("127.0.0.1", 0))
     met = announce(workspace.run, listening.getsockname()[1])
+    soon()
+    guard(Pace(), lambda node: write_durably(known, str(node).encode()), lambda: ring(met))
     _serve(states, listening, met.secret.encode())
     try:
         flower.start_client_internal(

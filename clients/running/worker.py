@@ -33,19 +33,20 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from coterie.clients.app import client_app
 from coterie.clients.bundle import bundle_digest
-from coterie.clients.door import ERROR_CODE
-from coterie.clients.folding import WireFault, fold, unfold
-from coterie.clients.running.runtime import Meeting, meeting
+from coterie.clients.door import ERROR_CODE, KNOWN
+from coterie.clients.folding import WireFault, fold, soon, unfold
+from coterie.clients.running.runtime import Bell, Meeting, meeting
 from coterie.clients.workspace import Workspace
 from coterie.privacy.clock import now
 from coterie.privacy.randomness import OsSource
 from coterie.processes.logs import event, hush, json_log
+from coterie.processes.tally import Tally
 
 __all__ = ["Answered", "app", "deployed", "main", "serve", "work"]
 
 _log = logging.getLogger("coterie.worker")
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_POLL = 0.03
+_POLL = 0.5  # seconds between questions where the bell does not ring
 _SILENCE = 10.0  # seconds; Flower takes a task for dead after sixty
 
 
@@ -133,6 +134,8 @@ def work(runtime: _Runtime, client: ClientApp) -> Answered:
 
 def _answer(message: Message, context: Context, client: ClientApp) -> Message:
     try:
+        if not message.has_content():
+            return _refusal(message)
         message.content = unfold(message.content)
     except WireFault:
         return _refusal(message)
@@ -143,6 +146,7 @@ def _answer(message: Message, context: Context, client: ClientApp) -> Message:
 
 
 def _refusal(message: Message) -> Message:
+    event(_log, "refused", level=logging.WARNING, asked="a message", code="fault")
     return Message(Error(code=ERROR_CODE["fault"], reason="fault"), reply_to=message)
 
 
@@ -162,13 +166,17 @@ def serve(
     """
     at: Meeting | None = None
     runtime: _Runtime | None = None
+    bell: Bell | None = None
     while not stop.is_set():
         met = meeting(folder)
         if met is None:
             stop.wait(0.2)
             continue
-        if met != at or runtime is None:  # a SuperNode that was started again listens elsewhere
-            at, runtime = met, _Runtime(met)
+        if met != at or bell is None:  # a SuperNode that was started again listens elsewhere
+            if bell is not None:
+                bell.close()
+            at, runtime, bell = met, None, Bell(met)
+        runtime = runtime or _Runtime(met)
         try:
             acquired = runtime.acquire()
         except (httpx.HTTPError, RuntimeError, ValueError) as error:
@@ -179,7 +187,9 @@ def serve(
         if acquired:
             told(work(runtime, client))  # what fails in here ends the worker
         else:
-            stop.wait(_POLL)
+            bell.wait(_POLL)
+    if bell is not None:
+        bell.close()
 
 
 def app() -> ClientApp:
@@ -209,13 +219,23 @@ def main(folder: Path, client: ClientApp) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     event(_log, "started")
+    soon()
+    serve(workspace.run, client, stop=stop, told=_telling(Tally(workspace.run, "worker")))
+    event(_log, "stopped")
+
+
+def _telling(tally: Tally) -> Callable[[Answered], None]:
+    """Return what writes an answer into the log and the counts."""
 
     def told(answered: Answered) -> None:
-        kind = answered.kind if answered.kind.isprintable() else "?"
-        event(_log, "answered", kind=kind[:40], code=answered.code, seconds=round(answered.seconds, 3))
+        kind = answered.kind if answered.kind in KNOWN else "other"  # a peer's word, unless it is one of ours
+        event(_log, "answered", kind=kind, code=answered.code, seconds=round(answered.seconds, 3))
+        tally.count("coterie_messages", kind=kind)
+        if answered.code:
+            tally.count("coterie_refusals", code=answered.code)
+        tally.write()
 
-    serve(workspace.run, client, stop=stop, told=told)
-    event(_log, "stopped")
+    return told
 
 
 if __name__ == "__main__":

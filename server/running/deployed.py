@@ -5,6 +5,7 @@ in the environment, the signed plan in the books, and takes the study from where
 """
 
 import dataclasses
+import datetime
 import os
 import time
 from collections.abc import Callable
@@ -14,15 +15,18 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import HttpGrid
 
+from coterie.clients.folding import soon
 from coterie.privacy.clock import now
 from coterie.privacy.errors import CoterieError, Fault
+from coterie.privacy.plan import Plan
 from coterie.privacy.release import weights_digest
+from coterie.privacy.schedule import EVALUATE, releases_of
 from coterie.privacy.signed import SignedPlan
 from coterie.processes.held import hold
 from coterie.processes.logs import event, json_log
-from coterie.server.bookrows import ABORTED, FAILED, FINISHED, RUNNING, STOPPED, Absence, Round
+from coterie.server.bookrows import ABORTED, FAILED, FINISHED, QUEUED, RUNNING, STOPPED, Absence, Round, Study
 from coterie.server.books import Books
-from coterie.server.coordinator import Interrupted, run_study
+from coterie.server.coordinator import Interrupted, Undecided, run_study
 from coterie.server.exchange import Patience
 from coterie.server.office import Office
 from coterie.server.published import publish
@@ -38,15 +42,15 @@ __all__ = ["OFFICE", "app", "conduct", "deployed"]
 OFFICE = "COTERIE_COORDINATOR"
 """The environment variable that names the office's folder."""
 
-_DAY = 86_400.0
+_DECIDING = 20.0  # seconds for operators to decide, before another study has its turn
 
 
 class _Filed(Registry):
     """A registry that files every published round in the books, too."""
 
-    def __init__(self, folder: Path, books: Books, grid: FoldingGrid) -> None:
+    def __init__(self, folder: Path, books: Books, grid: FoldingGrid, plan: Plan) -> None:
         super().__init__(folder)
-        self._books, self._grid = books, grid
+        self._books, self._grid, self._plan = books, grid, plan
         self._began = time.monotonic()
         self._before = (0, 0)
         self._filed = -1  # the newest round in the books, as far as this process has seen
@@ -58,13 +62,16 @@ class _Filed(Registry):
             self._filed = max((one.round for one in self._books.rounds(progress.plan)), default=0)
         self._books.note_refusals(progress.plan, [Absence(**dataclasses.asdict(one)) for one in progress.refusals])
         if progress.round > self._filed:
-            self._books.note_round(self._round(progress))
+            filed = self._round(progress)
+            self._books.note_round(filed)
+            self._books.note_refusals(progress.plan, self._apart(progress, filed))
             self._filed = progress.round
             self._began = time.monotonic()
             self._before = (self._grid.sent, self._grid.received)
 
     def _round(self, progress: Progress) -> Round:
-        told = {receipt.partner for receipt in progress.receipts if receipt.step == f"train/{progress.round}"}
+        steps = {step for step in releases_of(self._plan, progress.round) if not step.startswith(f"{EVALUATE}/")}
+        told = {receipt.partner for receipt in progress.receipts if receipt.step in steps}
         return Round(
             study=progress.plan,
             round=progress.round,
@@ -74,6 +81,12 @@ class _Filed(Registry):
             sent=self._grid.sent - self._before[0],
             received=self._grid.received - self._before[1],
         )
+
+    def _apart(self, progress: Progress, filed: Round) -> list[Absence]:
+        """Name whoever has no part in a round and was not named: without a consent it is a number at most."""
+        named = {one.partner for one in progress.refusals if one.round == filed.round} | set(filed.cohort)
+        apart = [partner.name for partner in self._plan.partners if partner.name not in named]
+        return [Absence(name, "consent", 0, "rejected", "no consent of its own came") for name in apart]
 
 
 def conduct(grid: FoldingGrid, office: Office, digest: str, *, run: str, patience: Patience) -> None:
@@ -99,8 +112,10 @@ def conduct(grid: FoldingGrid, office: Office, digest: str, *, run: str, patienc
         log = json_log(office.logs / "study.log", component="study", clock=now)
         event(log, "study-started", study=signed.plan.name, plan=digest, run=run)
         try:
-            _run(grid, office, books, signed, patience)
+            _run(grid, office, books, signed, _patience(patience, office, study))
             status, why = FINISHED, ""
+        except Undecided as error:
+            status, why = QUEUED, _sentences(error)
         except StudyAborted as error:
             status, why = ABORTED, _sentences(error)
         except Interrupted as error:
@@ -114,7 +129,7 @@ def conduct(grid: FoldingGrid, office: Office, digest: str, *, run: str, patienc
 def _run(grid: FoldingGrid, office: Office, books: Books, signed: SignedPlan, patience: Patience) -> None:
     digest = signed.plan.digest()
     log = json_log(office.logs / "study.log", component="study", clock=now)
-    registry = _Filed(office.study(digest), books, grid)
+    registry = _Filed(office.study(digest), books, grid, signed.plan)
     progress = run_study(
         grid,
         signed,
@@ -141,6 +156,12 @@ def _nodes_of(grid: FoldingGrid, books: Books, signed: SignedPlan) -> Callable[[
     return nodes
 
 
+def _patience(patience: Patience, office: Office, study: Study) -> Patience:
+    """Return the patience with a study that may come back later, until its days for approval are over."""
+    days = datetime.timedelta(days=office.settings.approval_days)
+    return dataclasses.replace(patience, again_later=now() < datetime.datetime.fromisoformat(study.submitted) + days)
+
+
 def _sentences(error: CoterieError) -> str:
     return " ".join(str(fault) for fault in error.faults)
 
@@ -164,13 +185,14 @@ def deployed(environment: Callable[[str], str | None] = os.environ.get) -> Serve
             seconds=settings.deadline,
             poll=0.2,
             again=min(20.0, settings.deadline / 3),
-            approving=settings.approval_days * _DAY,
-            proposing=5.0,
+            approving=_DECIDING,
+            proposing=3.0,
         )
         if not isinstance(grid, HttpGrid):
             raise CoterieError(
                 Fault("the grid", "is not the SuperLink's", "start it with: coterie coordinator start FOLDER")
             )
+        soon()
         conduct(FoldingGrid(grid), office, str(context.run_config["plan"]), run=str(context.run_id), patience=patience)
 
     return server

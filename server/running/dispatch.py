@@ -22,6 +22,7 @@ __all__ = ["Dispatcher"]
 _log = logging.getLogger("coterie.service")
 
 _STARTING = 60.0  # seconds that a run has until its process holds the study
+_PAUSE = 20.0  # seconds between two starts of one study
 _MOST = 5  # runs in a row that end without a round
 
 
@@ -37,9 +38,11 @@ class Dispatcher:
     def __init__(self, office: Office, books: Books, monotonic: Callable[[], float]) -> None:
         self._office, self._books, self._monotonic = office, books, monotonic
         self._began: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         # Whose process was seen; of those that an earlier service left, none is left to be waited for.
         self._held = {study.digest for study in books.studies() if study.status == RUNNING}
         self._fruitless: dict[str, tuple[int, int]] = {}
+        self._refused: set[str] = set()
 
     def tick(self, flower: Operator) -> None:
         """Take one look.
@@ -50,11 +53,7 @@ class Dispatcher:
         Raises:
             LinkFault: The SuperLink does not answer.
         """
-        added, gone = reconcile(flower, self._books.members(), now())
-        for name in added:
-            event(_log, "node-registered", partner=name)
-        for name in gone:
-            event(_log, "node-unregistered", partner=name)
+        self._register(flower)
         studies = self._books.studies()
         at_work = [study for study in studies if study.status == RUNNING]
         for study in at_work:
@@ -65,6 +64,17 @@ class Dispatcher:
         queued = [study for study in studies if study.status == QUEUED and not study.stop]
         if queued and not at_work:
             self._start(queued[0], flower)
+
+    def _register(self, flower: Operator) -> None:
+        """Have the SuperLink know the nodes that may connect."""
+        added, gone, refused = reconcile(flower, self._books.members(), now())
+        for name in added:
+            event(_log, "node-registered", partner=name)
+        for name in gone:
+            event(_log, "node-unregistered", partner=name)
+        for name in set(refused) - self._refused:  # told once; it lasts until the partner asks for a new key
+            event(_log, "node-refused", level=logging.WARNING, partner=name)
+        self._refused = set(refused)
 
     def _look_after(self, study: Study, flower: Operator) -> None:
         """Queue a study anew when no process works on it any more."""

@@ -26,11 +26,14 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from coterie.privacy.clock import now
 from coterie.privacy.errors import CoterieError
 from coterie.processes.logs import event, hush, json_log
+from coterie.processes.tally import Tally
 from coterie.server.office import Office
+from coterie.server.running.counting import Counting
 from coterie.server.running.members import admitted_keys
 
 __all__ = ["CALLS", "Limits", "gateway", "main"]
@@ -197,16 +200,21 @@ async def _serve(office: Office) -> None:
     reach = f"https://127.0.0.1:{settings.superlink_port}"
     limits = Limits()
     async with httpx.AsyncClient(base_url=reach, verify=trusted, timeout=limits.seconds) as client:
-        config = _config(gateway(client, admitted_keys(office), limits=limits), office)
+        app = Counting(gateway(client, admitted_keys(office), limits=limits), Tally(office.run, "gateway"))
+        config = _config(app, office)
         server = uvicorn.Server(config)
-        renewing = asyncio.create_task(_renew(config, office, 5.0))
+        beside = (
+            asyncio.create_task(_renew(config, office, 5.0)),
+            asyncio.create_task(app.keep_written(2.0)),
+        )
         event(_log, "started", listen=settings.listen)
         await server.serve()
-        renewing.cancel()
+        for task in beside:
+            task.cancel()
     event(_log, "stopped")
 
 
-def _config(app: Starlette, office: Office) -> uvicorn.Config:
+def _config(app: ASGIApp, office: Office) -> uvicorn.Config:
     """Return how the gateway is served."""
     host, _, port = office.settings.listen.rpartition(":")
     config = uvicorn.Config(
@@ -217,6 +225,7 @@ def _config(app: Starlette, office: Office) -> uvicorn.Config:
         ssl_keyfile=str(office.key),
         log_level="warning",
         access_log=False,
+        ws="none",  # a request to upgrade is a GET like any other, and refused and logged like one
         limit_concurrency=2000,
         server_header=False,
     )

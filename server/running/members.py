@@ -8,7 +8,7 @@ from coterie.privacy.clock import now
 from coterie.server.bookrows import Member
 from coterie.server.books import Books
 from coterie.server.office import Office
-from coterie.server.running.operator import Operator, node_bytes
+from coterie.server.running.operator import LinkRefused, Operator, node_bytes
 
 __all__ = ["admitted_keys", "current", "reconcile"]
 
@@ -49,8 +49,13 @@ def admitted_keys(office: Office, monotonic: Callable[[], float] = time.monotoni
     return keys
 
 
-def reconcile(flower: Operator, members: tuple[Member, ...], at: datetime.datetime) -> tuple[list[str], list[str]]:
+def reconcile(
+    flower: Operator, members: tuple[Member, ...], at: datetime.datetime
+) -> tuple[list[str], list[str], list[str]]:
     """Make the SuperLink's registered nodes those of the members that may connect.
+
+    A registration is taken back from those that were revoked or have another key, not from those whose time is past:
+    Flower never takes a key again, and they may yet be admitted anew. The gateway keeps them out meanwhile.
 
     Args:
         flower: The hand at the SuperLink.
@@ -58,15 +63,23 @@ def reconcile(flower: Operator, members: tuple[Member, ...], at: datetime.dateti
         at: The time in UTC.
 
     Returns:
-        Names of the members that were registered, and of those whose registration was taken back.
+        Names of the members that were registered, of those whose registration was taken back, and of those whose key
+        the SuperLink refuses: they need a new one.
+
+    Raises:
+        LinkFault: The SuperLink does not answer.
     """
     wanted = {node_bytes(member.node): member.name for member in current(members, at)}
+    kept = {node_bytes(member.node) for member in members if member.revoked is None}
     known = {node.key: node for node in flower.nodes()}
-    added = [name for key, name in wanted.items() if key not in known]
-    for key, name in wanted.items():
-        if key not in known:
-            flower.register(key, name)
-    gone = [node for key, node in known.items() if key not in wanted]
+    added, refused = [], []
+    for key in wanted.keys() - known.keys():
+        try:
+            flower.register(key, wanted[key])
+            added.append(wanted[key])
+        except LinkRefused:
+            refused.append(wanted[key])
+    gone = [node for key, node in known.items() if key not in kept]
     for node in gone:
         flower.unregister(node.number)
-    return added, [node.name for node in gone]
+    return sorted(added), sorted(node.name for node in gone), sorted(refused)

@@ -28,11 +28,15 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from coterie.clients.bundle import bundle, bundle_digest
 from coterie.privacy.errors import CoterieError, Fault
 
-__all__ = ["LinkFault", "Node", "Operator", "RunStanding", "node_bytes", "operator"]
+__all__ = ["LinkFault", "LinkRefused", "Node", "Operator", "RunStanding", "node_bytes", "operator"]
 
 
 class LinkFault(CoterieError):
     """The SuperLink does not answer, or says no."""
+
+
+class LinkRefused(LinkFault):
+    """The SuperLink says no."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _told(what: str) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as error:
         rule = f"would not {what} (status {error.response.status_code})"
-        raise LinkFault(Fault("the SuperLink", rule, "see its log")) from None
+        raise LinkRefused(Fault("the SuperLink", rule, "see its log")) from None
     except httpx.HTTPError as error:
         rule = f"could not be asked to {what} ({type(error).__name__})"
         raise LinkFault(Fault("the SuperLink", rule, "start it with: coterie coordinator start FOLDER")) from None

@@ -1,5 +1,6 @@
 """`coterie coordinator start`: SuperLink, its executor and the gateway, kept alive, and studies dispatched to them."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,23 +12,28 @@ from pathlib import Path
 
 from coterie.privacy.clock import now
 from coterie.privacy.errors import CoterieError, Fault
+from coterie.privacy.joining.certificates import expiry
+from coterie.privacy.joining.forms import JoinFault
 from coterie.processes.health import serve
 from coterie.processes.held import hold
 from coterie.processes.logs import event, json_log
-from coterie.processes.metrics import ChildMetrics
+from coterie.processes.metrics import ChildMetrics, Metrics
 from coterie.processes.quiet import quiet_environment
 from coterie.processes.supervise import Child, Supervisor
+from coterie.processes.tally import counts
+from coterie.server.bookrows import RUNNING
 from coterie.server.books import Books
 from coterie.server.certified import check_certificates
 from coterie.server.office import Office
 from coterie.server.running.deployed import OFFICE
 from coterie.server.running.dispatch import Dispatcher
-from coterie.server.running.operator import LinkFault, operator
+from coterie.server.running.operator import LinkFault, Operator, operator
 
 __all__ = ["children", "run"]
 
 _log = logging.getLogger("coterie.service")
 _TICK = 1.0
+_MEASURING = 10.0  # seconds between two looks for the metrics
 
 
 def children(office: Office, environment: dict[str, str]) -> tuple[Child, ...]:
@@ -87,11 +93,11 @@ def run(folder: Path, *, stop: threading.Event, ready: Callable[[int], None]) ->
             "processes": {name: {"running": s.running, "restarts": s.restarts} for name, s in states.items()},
         }
 
-    health_port, metrics = office.settings.health_port, ChildMetrics(supervisor.status)
+    metrics = ChildMetrics(supervisor.status, lambda child: counts(office.run, child))
     with (
         hold(office.run, clock=now) as held,
         Books(office.books_url, now) as books,
-        serve("127.0.0.1", health_port, metrics=metrics, status=status) as health,
+        serve("127.0.0.1", office.settings.health_port, metrics=metrics, status=status) as health,
     ):
         held.tell({"health": health.port})
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,7 +105,7 @@ def run(folder: Path, *, stop: threading.Event, ready: Callable[[int], None]) ->
         ended = threading.Event()
 
         def dispatch() -> None:
-            _dispatch(office, books, stop)
+            _dispatch(office, books, metrics, stop)
             ended.set()
 
         dispatching = threading.Thread(target=dispatch, daemon=True)
@@ -112,10 +118,10 @@ def run(folder: Path, *, stop: threading.Event, ready: Callable[[int], None]) ->
     event(log, "ended")
 
 
-def _dispatch(office: Office, books: Books, stop: threading.Event) -> None:
+def _dispatch(office: Office, books: Books, metrics: Metrics, stop: threading.Event) -> None:
     """Look after nodes and studies until told to stop."""
     dispatcher = Dispatcher(office, books, time.monotonic)
-    port, authority = office.settings.superlink_port, office.loopback_authority
+    port, authority, measured = office.settings.superlink_port, office.loopback_authority, float("-inf")
     try:
         while not stop.wait(_TICK):
             # The SuperLink may be starting, or be started again; what is to be done is in the books.
@@ -123,9 +129,23 @@ def _dispatch(office: Office, books: Books, stop: threading.Event) -> None:
                 with operator(port, authority) as flower:
                     while not stop.wait(_TICK):
                         dispatcher.tick(flower)
+                        if (at := time.monotonic()) - measured > _MEASURING:
+                            _measure(office, books, flower, metrics)
+                            measured = at
             except LinkFault:
                 continue
             except CoterieError as error:  # the database is away, or a folder cannot be read: it may come back
                 event(_log, "not-dispatching", level=logging.ERROR, error=type(error).__name__)
     finally:
         stop.set()  # a service that looks after no studies must not look healthy
+
+
+def _measure(office: Office, books: Books, flower: Operator, metrics: Metrics) -> None:
+    """Set what the metrics say of nodes, of the study at work, and of the gateway's certificate."""
+    metrics.set("coterie_nodes", sum(node.online for node in flower.nodes()))
+    with contextlib.suppress(OSError, JoinFault):  # the gateway's log says so
+        ends = expiry(office.certificate.read_bytes()).timestamp()
+        metrics.set("coterie_certificate_expiry_seconds", ends, certificate="gateway")
+    for study in books.studies():
+        if study.status == RUNNING:
+            metrics.set("coterie_last_round", len(books.rounds(study.digest)))

@@ -27,7 +27,6 @@ def test_counters_and_gauges_read_as_they_were_set():
         ("coterie_messages_total", (("kind", "train"),)): 3.0,
         ("coterie_refusals_total", (("code", "unavailable"),)): 1.0,
         ("coterie_last_round", ()): 7.0,
-        ("coterie_nodes", ()): 0.0,
         ("coterie_certificate_expiry_seconds", (("certificate", "node"),)): 1_800_000_000.0,
     }
 

@@ -5,9 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.message_pb2 import Message as Proto
 
+from coterie.clients.deciding import Decision, decide
 from coterie.clients.wire import encode_release, encode_task
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.release import ConsentGiven
@@ -15,7 +16,8 @@ from coterie.server.app import server_app
 from coterie.server.coordinator import Interrupted, run_study
 from coterie.server.registry import Refusal, Registry
 from coterie.server.rounds import StudyAborted
-from coterie.tests.clients.federation import AT_ONCE, NAMES, Clients, Federation, altered, study
+from coterie.simulations.engines.ray import node_configs
+from coterie.tests.clients.federation import AT_ONCE, NAMES, Clients, Federation, Recorder, altered, study, today
 from coterie.tests.clients.processes import Process, work
 
 SHORT = {"metrics__rounds": (2,)}
@@ -354,3 +356,167 @@ def test_a_study_of_another_plan_in_the_same_folder_is_not_mixed_up(federation):
             show=lambda _: None,
             stop=lambda: False,
         )
+
+
+# --- operators that are to approve ------------------------------------------------------------------------------
+
+
+def patiently(federation, grid, *, approving, show=lambda _: None, stop=lambda: False, nodes=None, **changes):
+    """Run a study whose coordinator waits for operators."""
+    patience = dataclasses.replace(AT_ONCE, approving=approving, proposing=0.01, **changes)
+    return run_study(grid, federation.signed, federation.places(), patience=patience, show=show, stop=stop, nodes=nodes)
+
+
+def proposals(grid, node):
+    """How often a plan went to a node."""
+    asked = [Proto.FromString(wire).metadata for wire in grid.passed]
+    return len([m for m in asked if (m.dst_node_id, m.message_type) == (node, "query.propose")])
+
+
+@pytest.fixture
+def cautious(federation):
+    """A federation in which one operator approves every plan by hand."""
+    federation.policy("cedar", approval=None)
+    return federation
+
+
+def approve(federation, word="approved"):
+    return decide(federation.folders["cedar"], federation.digest, Decision(word), clock=today)
+
+
+def test_a_plan_is_proposed_again_until_the_operator_has_approved_it(cautious):
+    grid, waited = cautious.grid(), []
+
+    def seen(what):
+        if what.what == "awaiting":
+            waited.append(proposals(grid, 1002))
+            if len(waited) == 3:
+                approve(cautious)
+
+    progress = patiently(cautious, grid, approving=1000.0, show=seen)
+    assert (progress.round, progress.refusals) == (2, ())
+    assert waited == [1, 2, 3]
+    assert proposals(grid, 1002) == 4
+    assert [proposals(grid, node) for node in (1000, 1001)] == [1, 1]  # who has consented is not asked again
+    assert set(progress.histograms[2]) == set(NAMES)
+    assert charges(cautious, "cedar") == EVERY_STEP
+
+
+def test_an_operator_that_declines_is_waited_for_no_longer(cautious):
+    grid = cautious.grid()
+    progress = patiently(
+        cautious, grid, approving=1000.0, show=lambda s: s.what == "awaiting" and approve(cautious, "declined")
+    )
+    assert Refusal("node 1002", "consent", 0, "declined") in progress.refusals
+    assert set(progress.histograms[2]) == {"amber", "birch"}
+    assert charges(cautious, "cedar") == []
+
+
+def test_an_operator_that_has_not_decided_in_time_is_named_and_the_others_go_on(cautious):
+    progress = patiently(cautious, cautious.grid(), approving=0.3)
+    assert Refusal("node 1002", "consent", 0, "awaiting") in progress.refusals
+    assert set(progress.histograms[2]) == {"amber", "birch"}
+
+
+def test_without_time_for_operators_a_plan_is_proposed_once(cautious):
+    grid = cautious.grid()
+    progress = cautious.run(grid)
+    assert Refusal("node 1002", "consent", 0, "awaiting") in progress.refusals
+    assert proposals(grid, 1002) == 1
+
+
+def test_a_study_that_is_stopped_while_it_waits_for_operators_ends_at_once(cautious):
+    waiting = []
+    with pytest.raises(Interrupted):
+        patiently(
+            cautious,
+            cautious.grid(),
+            approving=1000.0,
+            show=lambda s: waiting.append(s.what),
+            stop=lambda: "awaiting" in waiting,
+        )
+    assert waiting.count("awaiting") == 1
+    assert registry(cautious).round == 0
+    assert charges(cautious) == []
+
+
+def test_partners_that_come_online_while_operators_think_are_asked_too(cautious):
+    grid, online = cautious.grid(), [1000, 1002]
+
+    def seen(what):
+        if what.what == "awaiting" and 1001 not in online:
+            online.append(1001)
+        elif what.what == "awaiting" and proposals(grid, 1001):
+            approve(cautious)
+
+    progress = patiently(cautious, grid, approving=1000.0, show=seen, nodes=lambda: online, gathering=0.0)
+    assert set(progress.histograms[2]) == set(NAMES)
+
+
+def test_nodes_that_are_not_the_plans_partners_are_never_asked(federation):
+    grid = federation.grid()
+    progress = patiently(federation, grid, approving=0.0, nodes=lambda: [1000, 1001])
+    assert {Proto.FromString(wire).metadata.dst_node_id for wire in grid.passed} & {1002} == set()
+    assert progress.round == 2
+
+
+# --- partners that went away ------------------------------------------------------------------------------------
+
+
+class Away(Recorder):
+    """A grid on which some nodes are offline: they hear nothing, and are not listed."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.asked = []
+
+    def get_node_ids(self):
+        return [node for node in super().get_node_ids() if node not in self.deaf]
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        self.asked += [(m.dst_node_id, m.message_type) for m in (one.metadata for one in messages)]
+        return super().push_messages(messages)
+
+
+AGAIN = {"again": 1000.0}
+
+
+def went(federation, comes_back):
+    """Run a study in which cedar is away from round 1 on, and back for round 2 or not; return what it was asked."""
+    grid = Away(federation.app(), node_configs(NAMES))
+
+    def seen(what):
+        if (what.what, what.round) == ("consents", 0):
+            grid.deaf = {1002}
+        if (what.what, what.round) == ("published", 1) and comes_back:
+            grid.deaf = set()
+
+    progress = patiently(federation, grid, approving=0.0, show=seen, **AGAIN)
+    return progress, [kind for node, kind in grid.asked if node == 1002]
+
+
+def test_a_partner_that_was_silent_and_is_offline_is_asked_no_more(federation):
+    progress, asked = went(federation, comes_back=False)
+    assert progress.round == 2
+    assert asked == ["query.propose", "train"]
+    silent = {(r.partner, r.step, r.round) for r in progress.refusals if r.code == "silent"}
+    assert {("cedar", "train", 1), ("cedar", "evaluate", 1), ("cedar", "train", 2)} <= silent
+
+
+def test_a_partner_that_was_silent_and_is_back_is_asked_again(federation):
+    progress, asked = went(federation, comes_back=True)
+    assert asked[:3] == ["query.propose", "train", "train"]
+    assert set(progress.histograms[2]) == set(NAMES)
+    assert ("train/2", 1) in charges(federation, "cedar")
+
+
+def test_a_partner_with_another_version_is_named_as_that(federation):
+    app = federation.app()
+    other = Clients(app, cedar=lambda m, c: Message(Error(code=7, reason="The FAB could not be verified."), reply_to=m))
+    progress = patiently(federation, federation.grid(other), approving=0.0, **AGAIN)
+    assert (
+        Refusal("node 1002", "consent", 0, "rejected", "the partner runs another version of coterie")
+        in progress.refusals
+    )
+    assert progress.round == 2

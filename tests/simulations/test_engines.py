@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from coterie.privacy.randomness import OsSource, SeededSource
-from coterie.server.exchange import exchange
+from coterie.server.exchange import Patience, exchange
 from coterie.simulations.engines.local import LocalGrid, run_local
 from coterie.simulations.federation import run_federation
 from coterie.simulations.partners import partner_folders, provision
@@ -81,7 +81,7 @@ def talk(client, nodes, content):
     @app.main()
     def main(grid, _context):
         messages = [Message(content, dst_node_id=node, message_type="query") for node in grid.get_node_ids()]
-        replies.update(exchange(grid, messages, seconds=10, poll=0.001))
+        replies.update(exchange(grid, messages, patience=Patience(seconds=10, poll=0.001)))
 
     run_local(app, client, [{} for _ in range(nodes)])
     return replies
