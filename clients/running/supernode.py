@@ -169,6 +169,7 @@ def main(folder: Path) -> None:
     soon()
     guard(Pace(), lambda node: write_durably(known, str(node).encode()), lambda: ring(met))
     _serve(states, listening, met.secret.encode())
+    flower.register_signal_handlers = _refusable(flower.register_signal_handlers)  # type: ignore[attr-defined]
     try:
         flower.start_client_internal(
             state_factory=states,
@@ -185,7 +186,24 @@ def main(folder: Path) -> None:
     except SystemExit as ended:
         if not ended.code:
             raise  # it was told to stop
-    raise JoinFault(Fault(admission.address, "does not take this node, or no longer", _REFUSED))
+    raise _not_taken(admission.address)
+
+
+def _not_taken(address: str) -> JoinFault:
+    return JoinFault(Fault(address, "does not take this node, or no longer", _REFUSED))
+
+
+def _refusable(register: Callable[..., None]) -> Callable[..., None]:
+    """Return Flower's way of hearing signals, with a word where it sends itself one: at 401 it ends without any."""
+
+    def refused(*_: object) -> None:
+        raise _not_taken("the coordinator")  # Flower logs it, and comes back to `main`
+
+    def registered(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Flower's own
+        register(*args, **kwargs)
+        signal.signal(signal.SIGINT, refused)  # the supervisor asks by SIGTERM
+
+    return registered
 
 
 def _serve(states: NodeStateFactory, listening: socket.socket, secret: bytes) -> None:

@@ -124,6 +124,7 @@ class Dispatcher:
         return count >= _MOST
 
     def _start(self, study: Study, flower: Operator) -> None:
+        self._held.discard(study.digest)  # what was seen was the process of an earlier run
         self._books.move(study.digest, RUNNING)
         try:
             number = flower.start(study.digest)
