@@ -146,7 +146,7 @@ def test_what_a_module_exports_is_sorted_and_there(path):
     exports += [n for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "__all__"]
     assert len(exports) == 1, "__all__ is missing"
     listed = ast.literal_eval(exports[0].value)
-    defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    defined = {n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in tree.body:
         if isinstance(node, ast.Import):
             defined |= {alias.name for alias in node.names}
@@ -157,7 +157,8 @@ def test_what_a_module_exports_is_sorted_and_there(path):
         elif isinstance(node, ast.ImportFrom):
             defined |= {alias.asname or alias.name for alias in node.names}
     assert set(listed) <= defined
-    public = {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
+    functions = (n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    public = {n.name for n in functions if not n.name.startswith("_")}
     if not name(path).startswith("cli/"):  # there the decorator exports them, as commands
         assert public <= set(listed), "a public function is not exported"
 

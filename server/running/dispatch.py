@@ -21,7 +21,7 @@ __all__ = ["Dispatcher"]
 
 _log = logging.getLogger("coterie.service")
 
-_STARTING = 60.0  # seconds that a run has until its process holds the study
+_STARTING = 180.0  # seconds that a run has until its process holds the study
 _PAUSE = 20.0  # seconds between two starts of one study
 _MOST = 5  # runs in a row that end without a round
 

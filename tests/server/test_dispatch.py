@@ -156,6 +156,19 @@ def test_a_study_whose_process_was_killed_is_queued_at_once_and_started_anew(des
     assert desk.books.study(desk.first).run == "102"
 
 
+def test_a_study_that_is_asked_for_again_is_not_taken_for_lost_before_its_new_process_is_there(desk):
+    desk.tick()
+    child = desk.hold()
+    desk.tick()  # its process is seen
+    desk.books.move(desk.first, "aborted", "too few partners")
+    kill(child)
+    desk.books.move(desk.first, "queued")
+    desk.books.move(desk.second, "stopped")
+    assert desk.tick(30.0)[0] == "running"
+    assert desk.tick()[0] == "running"
+    assert desk.flower.stopped == []
+
+
 def test_a_process_that_lives_is_left_alone_however_long_it_takes(desk):
     desk.tick()
     desk.hold()
