@@ -4,10 +4,11 @@ Imported as `coterie.tests.stories.inprocess`.
 """
 
 import dataclasses
+import datetime
 import io
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from coterie.clients.door import Answering
 from coterie.privacy.charges import Entry
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
-from coterie.tests.clients.federation import Federation, changed, secure_study, table_of
+from coterie.tests.clients.federation import Federation, changed, secure_study, table_of, today
 from coterie.tests.stories.attacks import Hostile
 from coterie.tests.stories.plan_attacks import column
 from coterie.tests.stories.test_mute import LENIENT, planted
@@ -38,10 +39,11 @@ OWN_PLAN = lenient(changed(LENIENT, metrics__rounds=(2,)))
 SUM_PLAN = lenient(secure_study(training__rounds=1, metrics__rounds=(1,)))
 
 
-def prepared(root: Path, plan: Plan) -> Federation:
+def prepared(root: Path, plan: Plan, *, clock: Callable[[], datetime.datetime] = today) -> Federation:
     """A federation whose operators approved the plan by hand, with canaries in tables and policies."""
     tables = {partner.name: planted(table_of(partner.name)) for partner in plan.partners}
     federation = Federation(root, plan, tables)
+    federation.clock = clock
     for name in federation.names:
         federation.propose(name)
         with Ledger(federation.workspace(name).ledger, federation.clock) as ledger:
@@ -137,4 +139,6 @@ def hostile(federation: Federation, log: io.StringIO) -> Hostile:
 
 def copied(federation: Federation, folder: Path) -> Federation:
     """Another federation that stands where this one stands."""
-    return Federation(shutil.copytree(federation.root, folder), dataclasses.replace(federation.plan))
+    other = Federation(shutil.copytree(federation.root, folder), dataclasses.replace(federation.plan))
+    other.clock = federation.clock
+    return other
