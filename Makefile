@@ -16,11 +16,12 @@ simulate: setup data
 federation: setup data
 	$(BIN)/coterie simulate federation income --partners 4
 
+# Two tests at a time, each file whole; one thread each, since more would contend for the same cores.
 test: setup data lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff format --check --quiet .
@@ -36,6 +37,8 @@ bench: setup
 	$(BIN)/python benchmarks/secagg.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/recommend_speed.py
+	$(BIN)/python benchmarks/deployment.py
+	$(BIN)/python benchmarks/soak.py
 
 setup: $(VENV)/.ready
 
