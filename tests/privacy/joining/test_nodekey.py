@@ -87,6 +87,7 @@ def openssh(key):
         KEY.decode(),
         "é",
     ],
+    ids=range(11),  # keys are fresh: their text is no name
 )
 def test_what_is_not_a_node_s_key_in_its_one_spelling_is_refused(node):
     with pytest.raises(JoinFault, match="ecdsa-sha2-nistp384"):
