@@ -21,6 +21,7 @@ __all__ = ["WireFault", "fold", "soon", "unfold"]
 
 _NAME, _KEY = "folded", "bytes"
 _MOMENT = 0.03  # seconds; each further wait is twice as long, as Flower has it
+_WHOLE = 30.0  # seconds for the pieces of an announced message to be on their way
 _LARGEST = 128 << 10  # bytes; Flower hashes and writes one long string of bytes slowly
 
 
@@ -58,7 +59,12 @@ def unfold(content: RecordDict) -> RecordDict:
 
 
 def soon() -> None:
-    """Have this process ask again after a moment for a piece of a message that is not there yet."""
+    """Have this process ask again after a moment for a piece of a message that is not there yet, and not for ever.
+
+    A sender that dies between the announcement and the pieces leaves a message that never becomes whole. Flower would
+    wait for two hours; after half a minute the message counts as lost, and what was asked is asked again.
+    """
     for pulling in (pull_objects, pull_and_inflate_object_from_tree):
         defaults = pulling.__kwdefaults__ or {}
         defaults["initial_backoff"] = _MOMENT
+        defaults["max_time"] = _WHOLE

@@ -35,6 +35,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import start_client_internal as flower
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.main import create_app
@@ -126,10 +127,10 @@ def guard(pace: Pace, remember: Callable[[int], None], wake: Callable[[], None])
                 return Fab(fab.hash_str, fab.content, {"valid_license": "Valid"})
 
             def confirmed(run: int, message: str) -> None:
-                confirm(run, message)  # Flower does so once it has all pieces
+                _ordinary(confirm)(run, message)  # Flower does so once it has all pieces
                 wake()
 
-            yield (node, received, send, get_run, vouched, pull, push, confirmed)
+            yield (node, received, send, get_run, vouched, _ordinary(pull), push, confirmed)
 
     def installed(fab: Fab, trusted_entities: dict[str, str]) -> bool:
         del trusted_entities
@@ -138,6 +139,22 @@ def guard(pace: Pace, remember: Callable[[int], None], wake: Callable[[], None])
     flower._init_connection = guarded  # noqa: SLF001
     flower._verify_fab = installed  # noqa: SLF001
     flower.time = pace  # type: ignore[assignment,attr-defined]  # it uses `sleep` alone
+
+
+def _ordinary(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the end of a run, while a message of it is fetched, an error like any other.
+
+    Flower's own is none, and passes by what clears up after errors. The worker would wait for two hours for the rest of
+    a message that never comes.
+    """
+
+    def called(*args: Any) -> Any:  # noqa: ANN401 - Flower's own
+        try:
+            return call(*args)
+        except RunNotRunningException:
+            raise RuntimeError("the run is over") from None
+
+    return called
 
 
 def main(folder: Path) -> None:

@@ -22,7 +22,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import http_retry
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal as flower
@@ -229,3 +229,17 @@ def test_the_installed_bundle_is_taken(guarded):
         "woken",
     ]  # the worker is woken once there is all that it needs
     assert link.state.get_fab(bundle_digest()).content == bundle()
+
+
+@pytest.mark.parametrize("call", ["pull", "confirm"])
+def test_of_a_run_that_ends_while_its_message_is_fetched_nothing_is_left_that_the_worker_would_wait_for(guarded, call):
+    link = Link(Fab(bundle_digest(), bundle(), {}))
+    guarded(link)
+
+    def over(*_):
+        raise RunNotRunningException
+
+    setattr(link, call, over)
+    assert link.deliver() == []
+    assert link.state.get_messages_legacy(is_reply=False) == []
+    assert link.store.get(link.tree.object_id) is None
