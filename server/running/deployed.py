@@ -6,6 +6,7 @@ in the environment, the signed plan in the books, and takes the study from where
 
 import dataclasses
 import datetime
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -106,12 +107,12 @@ def conduct(grid: FoldingGrid, office: Office, digest: str, *, run: str, patienc
         study = books.study(digest)
         if study.status == FINISHED:
             return
-        signed = SignedPlan.from_bytes(study.signed, coordinator=office.identity.public)
         books.set_run(digest, run)
         books.move(digest, RUNNING)
         log = json_log(office.logs / "study.log", component="study", clock=now)
-        event(log, "study-started", study=signed.plan.name, plan=digest, run=run)
+        event(log, "study-started", study=study.name, plan=digest, run=run)
         try:
+            signed = SignedPlan.from_bytes(study.signed, coordinator=office.identity.public)
             _run(grid, office, books, signed, _patience(patience, office, study))
             status, why = FINISHED, ""
         except Undecided as error:
@@ -122,8 +123,11 @@ def conduct(grid: FoldingGrid, office: Office, digest: str, *, run: str, patienc
             status, why = STOPPED, _sentences(error)
         except CoterieError as error:
             status, why = FAILED, _sentences(error)
+        except Exception as error:
+            event(log, "study-crashed", level=logging.ERROR, plan=digest, error=type(error).__name__)
+            raise  # the service starts the study again
         books.move(digest, status, why)
-        event(log, "study-ended", study=signed.plan.name, plan=digest, status=status)
+        event(log, "study-ended", study=study.name, plan=digest, status=status)
 
 
 def _run(grid: FoldingGrid, office: Office, books: Books, signed: SignedPlan, patience: Patience) -> None:

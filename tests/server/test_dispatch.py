@@ -176,9 +176,9 @@ def test_a_process_that_lives_is_left_alone_however_long_it_takes(desk):
     assert {desk.tick(10_000.0) for _ in range(5)} == {("running", "queued")}
 
 
-def test_a_run_that_never_takes_the_study_is_waited_for_a_minute(desk):
+def test_a_run_that_never_takes_the_study_is_waited_for_three_minutes(desk):
     desk.tick()
-    assert desk.tick(59.0) == ("running", "queued")
+    assert desk.tick(179.0) == ("running", "queued")
     assert desk.tick(1.0) == ("queued", "queued")
 
 
@@ -188,11 +188,11 @@ def test_a_run_that_flower_ended_before_it_took_the_study_is_not_waited_for(desk
     assert desk.tick() == ("queued", "queued")
 
 
-def test_the_minute_begins_anew_with_each_run(desk):
+def test_the_waiting_begins_anew_with_each_run(desk):
     desk.tick()
-    desk.tick(60.0)
-    assert desk.tick(50.0) == ("running", "queued")
-    assert desk.tick(50.0) == ("running", "queued")
+    desk.tick(180.0)
+    assert desk.tick(170.0) == ("running", "queued")
+    assert desk.tick(170.0) == ("running", "queued")
     assert desk.tick(10.0) == ("queued", "queued")
 
 

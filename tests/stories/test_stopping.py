@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coterie.privacy.plan import Metrics
 from coterie.processes.held import running
 from coterie.server.bookrows import FINISHED, RUNNING, STOPPED
 from coterie.tests.clients.federation import NAMES
@@ -49,7 +50,8 @@ def bystander():
 
 def test_a_study_that_is_stopped_goes_on_from_its_last_published_round(live):
     # Long enough for the command to come in time.
-    plan = live.named("stopped", training=dataclasses.replace(live.local.training, rounds=12))
+    training, metrics = dataclasses.replace(live.local.training, rounds=12), Metrics(rounds=(6, 12))
+    plan = live.named("stopped", training=training, metrics=metrics)
     office = live.site.office
     digest = live.submit(plan)
     with live.books() as books:
