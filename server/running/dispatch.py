@@ -93,7 +93,7 @@ class Dispatcher:
         if study.stop:  # queued again it would go on, and the wish be forgotten
             self._books.move(study.digest, STOPPED, "it was asked to stop, and its process ended")
         elif self._fruitless_again(study):
-            why = f"its process ended {_MOST} times without a new round. Fix: see logs/study.log and logs/superexec.out"
+            why = f"its process ended {_MOST} times without a new round. Fix: see logs/study.log"
             self._books.move(study.digest, FAILED, why)
             del self._fruitless[study.digest]  # who resumes it has put something right
         else:

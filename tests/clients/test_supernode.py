@@ -135,6 +135,7 @@ class Link:
     """What a coordinator ships to a SuperNode: one message of a run, and a bundle for it."""
 
     def __init__(self, fab: Fab) -> None:
+        self.told = []
         self.fab = fab
         self.states = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
         self.state, self.store = self.states.state(), self.states.objectstore_factory.store()
@@ -149,6 +150,10 @@ class Link:
     def receive(self):
         return self.message, self.tree
 
+    def send(self, _message, _tree, seconds):
+        self.told.append(seconds)
+        return set(), ""
+
     def run(self, run_id):
         run = Run.create_empty(run_id)
         run.fab_hash = self.fab.hash_str
@@ -156,7 +161,7 @@ class Link:
 
     @contextmanager
     def connect(self, **_):
-        yield NODE, self.receive, None, self.run, lambda _hash, _run: self.fab, self.pull, None, self.confirm
+        yield NODE, self.receive, self.send, self.run, lambda _hash, _run: self.fab, self.pull, None, self.confirm
 
     def pull(self, _run, number):
         self.happened.append("pulled")
@@ -243,3 +248,11 @@ def test_of_a_run_that_ends_while_its_message_is_fetched_nothing_is_left_that_th
     assert link.deliver() == []
     assert link.state.get_messages_legacy(is_reply=False) == []
     assert link.store.get(link.tree.object_id) is None
+
+
+def test_how_long_the_app_took_is_not_told_to_the_coordinator(guarded):
+    link = Link(Fab(bundle_digest(), bundle(), {}))
+    guarded(link)
+    with flower._init_connection() as (_, _, send, *_):
+        send(None, None, 1.234567)
+    assert link.told == [0.0]
