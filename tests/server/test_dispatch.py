@@ -245,7 +245,7 @@ def test_the_fifth_process_in_a_row_that_published_nothing_ends_the_study_with_a
     assert [lose(desk) for _ in range(5)] == ["queued"] * 4 + ["failed"]
     reason = desk.books.study(desk.first).reason
     assert "5 times without a new round" in reason
-    assert "logs/superexec.out" in reason
+    assert "logs/study.log" in reason
     assert desk.tick() == ("failed", "running")
 
 
