@@ -21,6 +21,7 @@ test: setup data lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: test
+	@$(PIP) install --constraint constraints.txt --editable ".[dev,ray,proofs]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 lint: setup
@@ -37,6 +38,7 @@ bench: setup
 	$(BIN)/python benchmarks/secagg.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/recommend_speed.py
+	$(BIN)/python benchmarks/vault.py
 	$(BIN)/python benchmarks/deployment.py
 	$(BIN)/python benchmarks/soak.py
 

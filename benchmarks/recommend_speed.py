@@ -135,10 +135,12 @@ def read(folder: Path) -> tuple[Any, Any]:
     """Return catalogue and purchases."""
     from coterie.clients.catalogues import match_items, read_catalogue
     from coterie.clients.purchases import Wanted, read_purchases
+    from coterie.clients.tables.files import table_at
 
     catalogue = read_catalogue(folder / "items.parquet", "taxonomy")
     wanted = Wanted(customer="customer", item="item", time="day", today=DAY)
-    return catalogue, read_purchases(folder / "purchases.parquet", wanted, lambda codes: match_items(codes, catalogue))
+    table = table_at(folder / "purchases.parquet")
+    return catalogue, read_purchases(table, wanted, lambda codes: match_items(codes, catalogue))
 
 
 def ours(folder: Path) -> Callable[[], int]:

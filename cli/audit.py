@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coterie.cli.attack import attack
+from coterie.cli.counting import counts
 from coterie.cli.verdicts import show_check, show_for_life, show_limits, show_verdict
 from coterie.privacy.plain import plain
 
@@ -232,6 +233,7 @@ def impact(
 
 
 app.command()(attack)
+app.command()(counts)
 
 
 def _reviewed(

@@ -1,19 +1,24 @@
 """`coterie`: doors for the researcher, the partner, the coordinator and the reviewer."""
 
 import sys
+import traceback
 
 import typer
 
 from coterie.cli import (
     approving,
     audit,
+    cells,
     checking,
     coordinator,
+    erasing,
     federation,
     joining,
     operating,
     partner,
+    profiling,
     publishing,
+    sealing,
     simulate,
 )
 from coterie.privacy.errors import CoterieError
@@ -28,7 +33,7 @@ app = typer.Typer(
     help="Privacy-preserving federated modelling for marketing partners.",
 )
 # These add their commands to those of `partner` and `coordinator`.
-_MORE = (approving, checking, federation, joining, operating, publishing)
+_MORE = (approving, cells, checking, erasing, federation, joining, operating, profiling, publishing, sealing)
 
 app.add_typer(simulate.app, name="simulate", help="Try studies on this machine, with simulated partners.")
 app.add_typer(partner.app, name="partner", help="Run a partner's side: rules, data, budget, scoring.")
@@ -49,6 +54,10 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {place}{error.strerror or 'the system refused'}.", err=True)
         sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - what a library says of an error may hold a cell: only where it was
+        typer.echo("".join(traceback.format_tb(error.__traceback__)), err=True, nl=False)
+        typer.echo(f"error: {type(error).__name__}, unforeseen; its text may hold a value and is not shown", err=True)
+        sys.exit(70)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from coterie.cli.asking import KEYS, SETTINGS, new_passphrase, settings_of
 from coterie.cli.show import console, print_table
-from coterie.privacy.errors import Fault, FileFault
 
 __all__ = ["app"]
 
@@ -22,43 +22,23 @@ _JSON = typer.Option("--json", help="Print the result as JSON.")
 def init(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     name: Annotated[str, typer.Option(help="The partner's name in studies.")],
+    keys: Annotated[str, typer.Option(help=KEYS)] = "file",
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SETTINGS)] = None,
 ) -> None:
     """Make a workspace with fresh keys and a policy to fill in.
 
-    Example: coterie partner init ./bank --name bank
+    Example: coterie partner init ./bank --name bank --keys passphrase
     """
     from coterie.clients.workspace import Workspace
     from coterie.privacy.durable import write_durably
 
-    workspace = Workspace.create(folder, name)
+    workspace = Workspace.create(folder, name, keys=settings_of(keys, settings or []), ask=new_passphrase)
     write_durably(folder / "policy.example.toml", _POLICY.encode())
     typer.echo(f"workspace:  {folder}\npublic key: {workspace.identity.public}")
+    if keys == "file":
+        typer.echo(f"vault keys: a file in {folder / 'keys'}: whoever has the whole folder can open the vault;")
+        typer.echo("            for more: --keys passphrase, mount, environment or transit (docs/vault.md)")
     typer.echo(f"next: edit {folder / 'policy.example.toml'} and save it as policy.toml; without it all is refused")
-
-
-@app.command("import")
-def import_table(
-    folder: Annotated[Path, _FOLDER],
-    table: Annotated[Path, typer.Argument(help="Parquet or CSV file with the customers.")],
-    plan: Annotated[Path, typer.Option(help="Study file or signed plan whose contract the table must keep.")],
-    catalogue: Annotated[Path | None, typer.Option(help="The agreed item table, for a plan that recommends.")] = None,
-) -> None:
-    """Check a table against a plan's contract, take it into the vault, and approve the contract.
-
-    Example: coterie partner import ./bank customers.csv --plan study.toml
-    """
-    from coterie.clients.intake import plan_of, take_in, take_in_interactions
-
-    asked = plan_of(plan)
-    if asked.recommends and catalogue is None:
-        raise FileFault(Fault("--catalogue", "is missing, and the plan recommends", "give the agreed item table"))
-    if asked.recommends and catalogue is not None:
-        notes = take_in_interactions(folder, table, asked, catalogue)
-    else:
-        notes = take_in(folder, table, asked.contract)
-    typer.echo("taken into the vault; the contract is kept, and approved for studies")
-    for note, count in notes.items():
-        typer.echo(f"  noted: {note} in {count} rows")
 
 
 @app.command("catalogue")
@@ -135,8 +115,11 @@ def budget(folder: Annotated[Path, _FOLDER], as_json: Annotated[bool, _JSON] = F
 @app.command()
 def score(
     model: Annotated[Path, typer.Option(help="A published model.")],
-    input: Annotated[Path, typer.Option(help="Parquet or CSV with the contract's columns.")],  # noqa: A002
     output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    input: Annotated[Path | None, typer.Option(help="Parquet or CSV with the contract's columns.")] = None,  # noqa: A002
+    workspace: Annotated[
+        Path | None, typer.Option(help="Score the sealed customers of this workspace instead.")
+    ] = None,
     reasons: Annotated[int, typer.Option(min=1, max=20, help="Reasons per customer.")] = 3,
 ) -> None:
     """Score the partner's own customers, with reasons; nothing leaves.
@@ -146,7 +129,8 @@ def score(
     from coterie.clients import scoring
     from coterie.privacy.randomness import OsSource
 
-    scored = scoring.score(model, input, output, reasons=reasons, random=OsSource())
+    with scoring.customers_of(input, workspace) as table:
+        scored = scoring.score(model, table, output, reasons=reasons, random=OsSource())
     typer.echo(f"{scored.rows} rows scored into {scored.output} (readable by you alone)")
     for note, count in scored.notes.items():
         typer.echo(f"  noted: {note} in {count} rows")
@@ -176,8 +160,8 @@ def recommend(
     from coterie.clients import recommending
     from coterie.privacy.clock import now
 
-    table, items = recommending.sources(model, table=input, catalogue=catalogue, workspace=workspace)
-    with Progress(console=console, transient=True) as bars:
+    lent = recommending.sources(model, table=input, catalogue=catalogue, workspace=workspace)
+    with lent as (table, items), Progress(console=console, transient=True) as bars:
         bar = bars.add_task("customers", total=None)
         terms = recommending.Terms(
             top=top,
@@ -233,6 +217,19 @@ delta = 1e-6
 # What is approved without you; every other plan waits for: coterie partner inbox FOLDER
 # [approval]
 # automatic_epsilon = 0.1
+
+# Only customers are read whose consent to the study's purpose is in the table that was sealed with:
+# coterie partner consents FOLDER TABLE. Purposes that rest on another legal ground are named here, with the ground and
+# where it is written down.
+[consent.elsewhere]
+# "propensity.example" = "legitimate interest, GDPR article 6(1)(f); assessment LIA-7"
+
+# What is never done, whatever else is permitted here, each with its reason.
+[red_lines]
+purposes = {}    # e.g. { "credit.*" = "no decision about credit rests on these models" }
+attributes = {}  # columns that are never used, e.g. { religion = "special category, GDPR article 9" }
+protected = {}   # columns that are never learned from or predicted, but for the purposes in audits
+audits = []
 
 # For secure-aggregation: every other partner's key, compared with that partner itself, never taken from a coordinator.
 [peers]

@@ -15,6 +15,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from coterie.clients.door import Answering, Door
+from coterie.clients.keysources import HeldSources
 from coterie.clients.node import PartnerNode, open_node
 from coterie.clients.sumwire import decode_deal, decode_keys, decode_reveal, decode_sign, decode_sum, is_sum
 from coterie.clients.task import SumTask, Task
@@ -48,12 +49,12 @@ def client_app(
         random: Where secret randomness comes from.
         clock: Returns the time in UTC.
     """
-    client = ClientApp(mods=[Door(locate, clock)])
+    client, sources = ClientApp(mods=[Door(locate, clock)]), HeldSources()
 
     def node(context: Context) -> AbstractContextManager[PartnerNode]:
         # One thread a partner: more contend for shared cores instead of helping.
         torch.set_num_threads(1)
-        return open_node(locate(context), random=random, clock=clock)
+        return open_node(locate(context), random=random, clock=clock, sources=sources)
 
     def answer(message: Message, context: Context, handler: Handler) -> Message:
         note, content = split_witness(message.content)

@@ -74,14 +74,15 @@ class Charging:
         except BudgetExhausted as error:
             raise self._exhausted(error) from None
 
-    def reserve(self, charge: Charge, policy: Policy, declared: int) -> Reservation:
-        """Charge, durably; arguments as `Ledger.reserve`.
+    def reserve(self, charge: Charge, policy: Policy, declared: int, *, rows: str) -> Reservation:
+        """Charge, durably; arguments as `Ledger.reserve`, but that no charge goes without its commitment to rows.
 
         Raises:
             TaskRefused: The budget does not carry it.
         """
         try:
-            return self._ledger.reserve(charge, limits(policy, charge.purpose, self._ledger.year), declared=declared)
+            kept = limits(policy, charge.purpose, self._ledger.year)
+            return self._ledger.reserve(charge, kept, declared=declared, rows=rows)
         except BudgetExhausted as error:
             raise self._exhausted(error) from None
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coterie.clients.vault import CONSENTS
+from coterie.clients.workspace import Workspace
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms, calibrate
 from coterie.privacy.canonical import digest
 from coterie.privacy.compliance import Reason, breaches, misplaced, unapproved
@@ -35,6 +37,7 @@ class Standing:
         today: Its date.
         approves: Whether its operator approved a contract.
         holds: Whether it holds the catalogue with a digest.
+        consents: Whether it holds a table of its customers' consents.
     """
 
     name: str
@@ -42,6 +45,18 @@ class Standing:
     today: datetime.date
     approves: Callable[[Contract], bool]
     holds: Callable[[str], bool]
+    consents: Callable[[], bool]
+
+    @staticmethod
+    def of(workspace: Workspace, ledger: Ledger) -> "Standing":
+        """Return what the partner of a workspace brings today."""
+
+        def consents() -> bool:
+            # The ledger alone says which tables there are; whether this one can be opened is seen when it is.
+            return any(entry.body["dataset"] == CONSENTS for entry in ledger.entries("vault"))
+
+        key = workspace.identity.public
+        return Standing(workspace.name, key, ledger.today, workspace.approves, workspace.holds, consents)
 
 
 def consent(
@@ -79,11 +94,16 @@ def objections(plan: Plan, policy: Policy, standing: Standing) -> list[Reason]:
     """Return every reason against a plan but its budget and its approval; asked again before every task."""
     reasons = misplaced(plan, standing.name, standing.key, standing.today)
     if not standing.approves(plan.contract):
-        fix = "look at it, then: coterie partner import FOLDER TABLE --plan PLAN"
+        fix = "look at it, then: coterie partner seal FOLDER TABLE --plan PLAN"
         reasons.append(_reason("contract", "plan.contract", "was not approved by the partner's operator", fix))
     if plan.catalogue is not None and not standing.holds(plan.catalogue.digest):
-        fix = "compare the item table with the other partners', then: coterie partner import ... --catalogue ITEMS"
+        fix = "compare the item table with the other partners', then: coterie partner seal ... --catalogue ITEMS"
         reasons.append(_reason("catalogue", "plan.catalogue", "is not one that the partner holds", fix))
+    # A purpose that is not permitted at all is refused for that, by `breaches`.
+    if plan.purpose in policy.purposes and policy.consents(plan.purpose) and not standing.consents():
+        rule = "rests on customers' consents, and the vault holds no table of them"
+        fix = "seal one with: coterie partner consents FOLDER TABLE, or name the legal ground under [consent.elsewhere]"
+        reasons.append(_reason("consent", "plan.purpose", rule, fix))
     return [*reasons, *breaches(plan, policy, standing.name)]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from coterie.clients.consent import decision_on
 from coterie.clients.history import introduce, note_policy
-from coterie.clients.inbox import calibrated, kept_plans, obstacles, patiently
+from coterie.clients.inbox import calibrated, kept_plans, obstacles
+from coterie.clients.patience import patiently
 from coterie.clients.workspace import Workspace
 from coterie.privacy.compliance import APPROVED
 from coterie.privacy.errors import CoterieError, Fault, FileFault

@@ -12,10 +12,10 @@ from coterie.clients.refusals import refused
 from coterie.clients.workspace import Workspace
 from coterie.privacy.canonical import digest
 from coterie.privacy.checkpoint import read_note
-from coterie.privacy.entries import FORMAT
 from coterie.privacy.errors import Fault, FileFault, LedgerFault
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.policy import Policy, read_rules
+from coterie.privacy.shapes import FORMAT
 
 __all__ = ["hold_to", "introduce", "note_policy"]
 

@@ -9,15 +9,14 @@ Rules this module enforces:
 
 import datetime
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from coterie.clients.consent import Standing, consent, decision_on
+from coterie.clients.patience import patiently
 from coterie.clients.preview import costs, leaving, read_columns
-from coterie.clients.workspace import Workspace, WorkspaceBusy
+from coterie.clients.workspace import Workspace
 from coterie.privacy.calibration import Mechanisms, calibrate
 from coterie.privacy.compliance import automatic
 from coterie.privacy.durable import write_durably
@@ -27,14 +26,13 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.policy import Policy, read_policy
 from coterie.privacy.signed import SignedPlan
 
-__all__ = ["FULL", "MOST", "calibrated", "keep", "kept_plans", "look", "obstacles", "patiently"]
+__all__ = ["FULL", "MOST", "calibrated", "keep", "kept_plans", "look", "obstacles"]
 
 MOST = 100
 """How many plans are kept."""
 
 FULL = Fault("inbox", f"holds {MOST} plans that wait, and took no further one", "answer: coterie partner inbox FOLDER")
 
-_SECONDS, _POLL = 10.0, 0.05
 _OWN = frozenset({"awaiting", "declined"})  # what the operator's own word changes
 
 
@@ -103,39 +101,6 @@ def look(folder: Path, *, clock: Callable[[], datetime.datetime]) -> list[dict[s
     return sorted(rows, key=lambda row: (row["state"] != "awaiting", row["expires"], row["plan"]))
 
 
-@contextmanager
-def patiently(
-    workspace: Workspace,
-    *,
-    seconds: float = _SECONDS,
-    elapsed: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[None]:
-    """Hold a workspace that a running node holds during a task alone.
-
-    Args:
-        workspace: The partner's.
-        seconds: How long to wait.
-        elapsed: Returns seconds since some moment.
-        sleep: Waits for some seconds.
-
-    Raises:
-        WorkspaceBusy: Another process held it all the while.
-        FileFault: There is no workspace.
-    """
-    end = elapsed() + seconds
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(workspace.lock())
-                break
-            except WorkspaceBusy:
-                if elapsed() >= end:
-                    raise
-                sleep(_POLL)
-        yield
-
-
 def kept_plans(workspace: Workspace, policy: Policy) -> dict[str, Plan]:
     """Return the plans that are kept here, by digest: what waits or waited, and what was consented to."""
     found = {}
@@ -150,8 +115,7 @@ def kept_plans(workspace: Workspace, policy: Policy) -> dict[str, Plan]:
 
 def obstacles(plan: Plan, policy: Policy, workspace: Workspace, ledger: Ledger) -> tuple[Fault, ...]:
     """Return what speaks against a plan beside the operator's own word."""
-    standing = Standing(workspace.name, workspace.identity.public, ledger.today, workspace.approves, workspace.holds)
-    _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
+    _, reasons = consent(plan, policy, standing=Standing.of(workspace, ledger), ledger=ledger)
     return tuple(reason.fault for reason in reasons if reason.code not in _OWN)
 
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from coterie.clients.catalogues import hold_to_digest, match_items, read_catalogue
 from coterie.clients.groups import Among, is_held_out, segment_of
 from coterie.clients.purchases import Purchases, Wanted, read_purchases
+from coterie.clients.tables.table import Table
 from coterie.clients.taint import taint
+from coterie.clients.who import EVERYBODY, Who
 from coterie.models.catalogue import Catalogue, encoded
 from coterie.models.histories import Histories
 from coterie.privacy.contract import Contract, Interactions
@@ -42,6 +44,13 @@ class OpenedHistories:
     training: Histories
     held_out: Histories
     notes: Mapping[str, int]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many customers and items of theirs are here, with the notes: for the partner's sealed records alone."""
+        parts = {"training customers": self.training, "held-out customers": self.held_out}
+        items = len(self.training.items) + len(self.held_out.items)
+        return {**{name: len(part) for name, part in parts.items()}, "items": items, **self.notes}
 
     def __repr__(self) -> str:
         """Return a text without any size or value."""
@@ -92,30 +101,34 @@ def _catalogue(path: Path, kind: str, changed: int) -> Catalogue:  # noqa: ARG00
 
 
 def open_histories(
-    path: Path, contract: Contract, catalogue: Catalogue, *, group_key: bytes, among: Among | None = None
+    table: Table, contract: Contract, catalogue: Catalogue, *, group_key: bytes, who: Who = EVERYBODY
 ) -> OpenedHistories:
     """Open a table of interactions and check it.
 
     Args:
-        path: Parquet or CSV.
+        table: The interactions.
         contract: What it must keep.
         catalogue: The items that count.
         group_key: 32 bytes that decide who is held out.
-        among: Whose rows are opened; None for everybody's.
+        who: Whose rows are opened; of the others nothing is kept.
 
     Raises:
         ContractFault: The table breaks the contract; every fault is named.
     """
     rows = _rows_of(contract)
-    purchases = read_purchases(path, wanted_rows(contract), lambda codes: match_items(codes, catalogue))
+    purchases = read_purchases(table, wanted_rows(contract), lambda codes: match_items(codes, catalogue))
     names = purchases.customers.to_pylist()
-    mine = np.array([_is_among(among, group_key, name) for name in names], dtype=np.bool_)
+    mine = np.array([_is_among(who.among, group_key, name) for name in names], dtype=np.bool_)
+    left_out: Mapping[str, int] = {}
+    if who.consented is not None:
+        kept, left_out = who.consented.keep(purchases.customers)
+        mine &= kept
     drawn = np.array([is_held_out(group_key, name) for name in names], dtype=np.bool_)
-    notes = dict(purchases.notes)
+    notes = {**purchases.notes, **{f"customers: {why}": count for why, count in left_out.items()}}
     training, held_out = (_histories(purchases, mine & group, rows, notes) for group in (~drawn, drawn))
     if not len(training.items):
         rule = "holds no customer with enough items that count"
-        raise ContractFault(Fault(str(path), rule, "compare its items with the catalogue, and its days and values"))
+        raise ContractFault(Fault(table.place, rule, "compare its items with the catalogue, and its days and values"))
     return OpenedHistories(training, held_out, notes)
 
 

@@ -1,20 +1,16 @@
 """The file of lists: written as they come, there whole or not at all, readable by its owner alone."""
 
-import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from coterie.clients.tables.newfile import NewFile
 from coterie.models.reranking import Lists
-from coterie.privacy.durable import sync_folder
-from coterie.privacy.errors import Fault, FileFault
 
 __all__ = ["ListFile"]
 
@@ -34,7 +30,7 @@ class ListFile:
     """A Parquet file of recommendations, to be used in a `with` block; an error inside leaves nothing behind.
 
     Args:
-        output: The file; never overwritten.
+        output: The file, ending in .parquet; never overwritten.
         customers: Every customer's name, in the order of their positions.
         codes: Every item's code.
 
@@ -44,18 +40,13 @@ class ListFile:
 
     def __init__(self, output: Path, customers: pa.Array, codes: Sequence[str]) -> None:
         self.rows = 0
-        self._output, self._beside = output, output.with_name(output.name + ".new")
+        self._file = NewFile(output, _SCHEMA)
         self._customers, self._codes = customers, pa.array(codes, pa.string())
         self._waiting: list[pa.Table] = []
-        self._file: IO[bytes] | None = None
-        self._writer: pyarrow.parquet.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
         """Open it."""
-        with self._told():
-            self._beside.unlink(missing_ok=True)  # of an earlier crash
-            self._file = os.fdopen(os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-            self._writer = pyarrow.parquet.ParquetWriter(self._file, _SCHEMA, compression="zstd")
+        self._file.__enter__()
         return self
 
     def add(self, chosen: NDArray[np.int64], lists: Lists, reasons: pa.Array) -> None:
@@ -84,45 +75,12 @@ class ListFile:
             self._flush()
 
     def _flush(self) -> None:
-        with self._told():
-            if self._writer is not None and self._waiting:
-                self._writer.write_table(pa.concat_tables(self._waiting))
+        if self._waiting:
+            self._file.add(pa.concat_tables(self._waiting))
         self._waiting = []
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Put it in its place, or remove what there is of it."""
-        if kind is not None:
-            self._drop()
-            return
-        self._flush()
-        with self._told():
-            if self._writer is not None and self._file is not None:
-                self._writer.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._file.close()
-            if self._output.exists():
-                raise FileExistsError(0, "another file took its name")
-            self._beside.replace(self._output)
-            sync_folder(self._output.parent)
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._drop()
-            why = error.strerror or "the system refused"
-            fix = "free some space or check rights"
-            raise FileFault(Fault(str(self._output), f"cannot be written ({why})", fix)) from None
-
-    def _drop(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._file is not None and not self._file.closed:
-                # What is held back goes nowhere; a writer that is not ended would try again when it is forgotten.
-                with Path(os.devnull).open("wb") as nothing:
-                    os.dup2(nothing.fileno(), self._file.fileno())
-                if self._writer is not None:
-                    self._writer.close()
-                self._file.close()
-            self._beside.unlink(missing_ok=True)
+        if kind is None:
+            self._flush()
+        self._file.__exit__(kind, error, at)

@@ -8,8 +8,8 @@ with noise, and are charged.
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie.clients.opening import Opened
 from coterie.clients.task import encoding_of
-from coterie.clients.vault import Opened
 from coterie.models import propensity
 from coterie.models.features import encode
 from coterie.models.metrics import bin_edges

@@ -11,8 +11,8 @@ The order inside train and measure is what the guarantee rests on:
     1. the task is checked against the signed plan that was consented to;
     2. an answered question gets the same bytes; a lost attempt stays lost;
     3. the budget is asked, before data is opened;
-    4. data is opened and checked, which releases nothing;
-    5. the charge is reserved, durably;
+    4. data is opened and checked, which releases nothing, and its counts are sealed;
+    5. the charge is reserved, durably, with a commitment to them;
     6. noise is drawn and the release made;
     7. the release is kept, then settled; only then may the door let it pass.
 """
@@ -26,7 +26,9 @@ from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed, check_task
 from coterie.clients.consent import codes, consent, consent_body
 from coterie.clients.history import hold_to, introduce
+from coterie.clients.hygiene import forbid_dumps
 from coterie.clients.inbox import FULL, keep
+from coterie.clients.keysources import Sources
 from coterie.clients.ownsums import OwnSums
 from coterie.clients.receiving import take_model
 from coterie.clients.refusals import TaskRefused, refused
@@ -65,11 +67,18 @@ class PartnerNode:
         workspace: Where it keeps everything.
         ledger: Its open ledger.
         random: Where its secret randomness comes from.
+        sources: Returns where the vault's keys come from.
     """
 
-    def __init__(self, workspace: Workspace, ledger: Ledger, random: RandomSource) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        ledger: Ledger,
+        random: RandomSource,
+        sources: Sources = Workspace.key_source,
+    ) -> None:
         self._workspace, self._ledger, self._random = workspace, ledger, random
-        self._work = Work(workspace, ledger, random)
+        self._work = Work(workspace, ledger, random, sources)
         self._name = workspace.name
         self.sums = SumNode(self._work)
         self._own_sums = OwnSums(self._work)
@@ -171,7 +180,8 @@ class PartnerNode:
         self._work.charging.afford(charge, agreed.policy, agreed.updates)
         opened = self._work.open(agreed, charge)
         customers = self._work.local(lambda: training.training_customers(opened, agreed.plan), agreed.plan)
-        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.updates)
+        rows = self._work.keep(charge, opened.counts)
+        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.updates, rows=rows)
         arrays, event = training.train(
             agreed.plan,
             self._name,
@@ -201,7 +211,8 @@ class PartnerNode:
             return answered
         self._work.charging.afford(charge, agreed.policy, agreed.histograms)
         opened = self._work.open(agreed, charge)
-        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.histograms)
+        rows = self._work.keep(charge, opened.counts)
+        reservation = self._work.charging.reserve(charge, agreed.policy, agreed.histograms, rows=rows)
         stream = self._random.stream(f"{self._name}/{charge.key}")
         counts = measuring.score_histogram(opened, agreed.plan, task.weights, stream)
         noisy = measuring.noisy_histogram(counts, histogram.sigma, stream)
@@ -226,13 +237,20 @@ class PartnerNode:
 
 
 @contextmanager
-def open_node(root: Path, *, random: RandomSource, clock: Callable[[], datetime.datetime]) -> Iterator[PartnerNode]:
-    """Hold a workspace, recover its ledger, and put its node to work.
+def open_node(
+    root: Path,
+    *,
+    random: RandomSource,
+    clock: Callable[[], datetime.datetime],
+    sources: Sources = Workspace.key_source,
+) -> Iterator[PartnerNode]:
+    """Hold a workspace, recover its ledger, and put its node to work; this process then leaves no core file.
 
     Args:
         root: The workspace's folder.
         random: Where its secret randomness comes from.
         clock: Returns the time in UTC.
+        sources: Returns where the vault's keys come from; they are asked for when rows are opened.
 
     Raises:
         WorkspaceBusy: Another process holds it.
@@ -240,7 +258,8 @@ def open_node(root: Path, *, random: RandomSource, clock: Callable[[], datetime.
         LedgerFault: Its ledger cannot be used.
     """
     workspace = Workspace(root)
+    forbid_dumps()
     with workspace.lock(), Ledger(workspace.ledger, clock) as ledger:
         introduce(ledger, workspace)
         ledger.recover()
-        yield PartnerNode(workspace, ledger, random)
+        yield PartnerNode(workspace, ledger, random, sources)

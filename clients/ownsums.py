@@ -56,7 +56,8 @@ class OwnSums:
         numbers = _COUNTS if isinstance(event, DiscreteGaussian) else _paid(agreed.plan, task.step, charge)
         stream = work.random.stream(f"{work.name}/{charge.key}")
         part = open_part(work, agreed, task, charge, numbers=numbers, rows=lambda _: stream)
-        reservation = work.charging.reserve(charge, agreed.policy, declared)
+        kept = work.keep(charge, part.counts)
+        reservation = work.charging.reserve(charge, agreed.policy, declared, rows=kept)
         total = part.total(stream)
         about = (task.plan, work.name, charge.step, task.attempt, model)
         release: PartnerSum | ScoreHistogram

@@ -1,7 +1,7 @@
 """A partner's part in a sum: its rows opened and checked, ready to be added up once the charge is durable."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed
+from coterie.clients.opening import Opened
 from coterie.clients.recommendersums import Asked, rank_histogram, recommender_total
 from coterie.clients.task import SumTask, encoding_of
-from coterie.clients.vault import Opened
 from coterie.clients.work import Work
 from coterie.models import propensity
 from coterie.privacy.calibration import TRAINING
@@ -31,11 +31,17 @@ class Part:
 
     Args:
         contents: Digest of all of it; it goes nowhere but into the keys of streams.
+        counts: Of what was opened, for the partner's sealed records.
         total: Returns the sum over the customers, without noise, by a stream of secret randomness for the sample.
     """
 
     contents: str
+    counts: Mapping[str, int]
     total: Callable[[Stream], NDArray[np.int64]]
+
+    def __repr__(self) -> str:
+        """Return a text without any size or value."""
+        return "Part(...)"
 
 
 def open_part(
@@ -49,7 +55,7 @@ def open_part(
         task: Which sum.
         charge: What it costs; it says which customers the sum is about.
         numbers: The whole numbers in which it is made.
-        rows: Returns, for the digest of the table's file, the stream that chooses rows of customers that have too many.
+        rows: Returns, for the digest of the sealed table, the stream that chooses rows of customers that have too many.
 
     Raises:
         TaskRefused: "unavailable", whatever is wrong with the table.
@@ -60,9 +66,9 @@ def open_part(
     opened = work.open(agreed, charge, rows)
     contents = contents_of(opened)
     if charge.group != TRAINING:
-        return Part(contents, lambda stream: _counts(plan, weights, opened, numbers, stream))
+        return Part(contents, opened.counts, lambda stream: _counts(plan, weights, opened, numbers, stream))
     customers = work.local(lambda: training.training_customers(opened, plan), plan)
-    return Part(contents, lambda stream: _gradients(plan, weights, customers, numbers, stream))
+    return Part(contents, opened.counts, lambda stream: _gradients(plan, weights, customers, numbers, stream))
 
 
 def contents_of(opened: Opened) -> str:
@@ -81,7 +87,7 @@ def _histories(work: Work, agreed: Agreed, task: SumTask, charge: Charge, number
         counts = rank_histogram(asked, mine, stream=stream)
         return clamped(counts.ravel() * (numbers.sensitivity // agreed.plan.parts), numbers.bound)
 
-    return Part(contents, total)
+    return Part(contents, opened.counts, total)
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from coterie.clients.bundle import bundle_digest
+from coterie.clients.findings import wanted_columns
 from coterie.clients.history import introduce
+from coterie.clients.hygiene import check_rights, forbid_dumps, swap_warning
 from coterie.clients.joined import joined
 from coterie.clients.rehearsal import rehearse
+from coterie.clients.vault import CUSTOMERS, INTERACTIONS, open_vault
 from coterie.clients.workspace import Workspace
-from coterie.privacy.canonical import digest
+from coterie.privacy.contract import Contract
 from coterie.privacy.errors import CoterieError, Fault, FileFault
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.policy import read_policy
+from coterie.privacy.schema import parse
 
 __all__ = ["Check", "Clock", "PreflightFault", "checks_here", "run_checks"]
 
@@ -34,7 +35,7 @@ Clock = Callable[[], datetime.datetime]
 
 _LEAST_DISK = 1 << 30  # bytes
 _FLOWER = "1.41."
-_IMPORT = "import the table: coterie partner import FOLDER TABLE --plan PLAN"
+_SEAL = "seal the table: coterie partner seal FOLDER TABLE --plan PLAN"
 
 
 class PreflightFault(CoterieError):
@@ -85,7 +86,8 @@ def checks_here(workspace: Workspace, clock: Clock) -> Iterator[tuple[str, Calla
         return  # nothing is looked for, or tried, in somebody else's folder
     yield "ledger", lambda: _ledger(workspace, clock)
     yield "policy", lambda: _policy(workspace)
-    yield "vault and contracts", lambda: _vault(workspace)
+    yield "vault and contracts", lambda: _vault(workspace, clock)
+    yield "hygiene", lambda: _hygiene(workspace)
     yield "admission", lambda: _admission(workspace, clock)
     yield "versions", _versions
     yield "disk", lambda: _disk(workspace.root)
@@ -129,45 +131,50 @@ def _policy(workspace: Workspace) -> str:
     return f"{said}; plans up to epsilon {policy.approval.automatic_epsilon:g} are approved by themselves"
 
 
-def _vault(workspace: Workspace) -> str:
+def _vault(workspace: Workspace, clock: Clock) -> str:
     contracts = sorted((workspace.root / "contracts").glob("*.json"))
     if not contracts:
-        raise PreflightFault(Fault("contracts", "none is approved, so no study can run", _IMPORT))
-    for path in contracts:
-        contract = _approved(path)
-        table = workspace.interactions if contract.get("interactions") else workspace.table
-        missing = sorted(_wanted(contract) - _columns(table))
-        if missing:
-            raise PreflightFault(Fault(str(table), f"has no column {', '.join(missing)}", _IMPORT))
-    return f"{len(contracts)} approved, and the vault has their columns"
+        raise PreflightFault(Fault("contracts", "none is approved, so no study can run", _SEAL))
+    with open_vault(workspace.root, clock) as vault:
+        for path in contracts:
+            contract = _approved(path)
+            table = vault.table(INTERACTIONS if contract.interactions else CUSTOMERS)
+            missing = sorted(set(_wanted(contract)) - set(table.schema.names))
+            if missing:
+                raise PreflightFault(Fault(table.place, f"has no column {', '.join(missing)}", _SEAL))
+        kind = vault.keys.kind
+    return f"{len(contracts)} approved, and the vault has their columns, sealed under keys of source {kind}"
 
 
-def _approved(path: Path) -> dict[str, Any]:
+def _hygiene(workspace: Workspace) -> str:
+    looked, by = check_rights(workspace.vault), ", ".join(forbid_dumps())
+    swap = swap_warning() or "no swap"
+    return f"{looked} files and folders of the vault are yours alone; no core dumps ({by}); {swap}"
+
+
+def _approved(path: Path) -> Contract:
     """Read an approved contract, whose file is named by its digest."""
     try:
-        contract = json.loads(path.read_bytes())
-        if contract.get("interactions") is None:
-            contract.pop("interactions", None)  # as the contract's own digest has it
-        if digest(contract) == f"sha256:{path.stem}":
-            return dict(contract)
-    except (ValueError, AttributeError):
-        pass
-    raise PreflightFault(Fault(str(path), "is not the contract that was approved", f"remove it, and {_IMPORT}"))
+        contract = parse(Contract, _said(json.loads(path.read_bytes())), place=str(path))
+    except (OSError, ValueError, FileFault):
+        contract = None
+    if contract is None or contract.digest() != f"sha256:{path.stem}":
+        raise PreflightFault(Fault(str(path), "is not the contract that was approved", f"remove it, and {_SEAL}"))
+    return contract
 
 
-def _wanted(contract: dict[str, Any]) -> set[str]:
-    rows = contract.get("interactions")
-    names = [rows["item"], rows["time"], rows["value"]] if rows else [contract["label"]]
-    return {name for name in (contract["customer"], *names, *(one["name"] for one in contract["columns"])) if name}
+def _said(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return JSON values without what they do not say: a file of a contract writes that as null."""
+    if isinstance(value, dict):
+        return {name: _said(item) for name, item in value.items() if item is not None}
+    return [_said(item) for item in value] if isinstance(value, list) else value
 
 
-def _columns(table: Path) -> set[str]:
-    if not table.exists():
-        raise PreflightFault(Fault(str(table), "is missing, though a contract for it is approved", _IMPORT))
-    try:
-        return set(pyarrow.parquet.read_schema(table).names)
-    except pa.ArrowInvalid:
-        raise PreflightFault(Fault(str(table), "is not a readable Parquet file", _IMPORT)) from None
+def _wanted(contract: Contract) -> list[str]:
+    rows = contract.interactions
+    if rows is None:
+        return wanted_columns(contract)
+    return [contract.customer, rows.item, rows.time, *([rows.value] if rows.value else [])]
 
 
 def _admission(workspace: Workspace, clock: Clock) -> str:

@@ -43,10 +43,7 @@ def preview_plan(folder: Path, signed: Path) -> dict[str, Any]:
         raise FileFault(Fault(str(signed), f"cannot be read ({error.strerror})", "check the path")) from None
     plan = SignedPlan.from_bytes(data, coordinator=policy.coordinator).plan
     with workspace.lock(), Ledger(workspace.ledger, now) as ledger:
-        standing = Standing(
-            workspace.name, workspace.identity.public, now().date(), workspace.approves, workspace.holds
-        )
-        _, reasons = consent(plan, policy, standing=standing, ledger=ledger)
+        _, reasons = consent(plan, policy, standing=Standing.of(workspace, ledger), ledger=ledger)
         word = decision_on(plan.digest(), ledger) or ("automatic" if automatic(plan, policy) else "awaiting")
         rows = costs(plan, policy, ledger, calibrate(plan))
     why = [str(reason.fault) for reason in reasons if reason.code != "awaiting"]

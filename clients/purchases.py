@@ -11,15 +11,15 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from coterie.clients.tables.days import days_of, is_time, shapes_of
+from coterie.clients.tables.numbers import numbers_of
+from coterie.clients.tables.table import Table, checked
 from coterie.clients.taint import taint
 from coterie.models.histories import Histories
 from coterie.privacy.errors import ContractFault, Fault
@@ -29,10 +29,8 @@ __all__ = ["Match", "Purchases", "Wanted", "read_purchases"]
 Match = Callable[[pa.Array], NDArray[np.int64]]
 """From item codes to positions in the catalogue; -1 for unknown and missing ones."""
 
-_ROWS, _BYTES = 1 << 19, 1 << 24  # read at a time, of Parquet and of CSV
 _EPOCH = datetime.date(1970, 1, 1)
 _EARLY, _LATE = "rows before the first day", "rows after the last day"
-_ISO_DATE = 10  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,26 +110,25 @@ class Purchases:
         return Histories(starts, items[recent], self.days[rows[recent]].astype(np.int64)), int((counts > longest).sum())
 
 
-def read_purchases(path: Path, wanted: Wanted, match: Match) -> Purchases:
-    """Read a Parquet or CSV file of interactions.
-
-    In a CSV file, identifiers and codes stay as they are written ("007" is not 7), and an empty one is missing.
+def read_purchases(table: Table, wanted: Wanted, match: Match) -> Purchases:
+    """Read a table of interactions.
 
     Args:
-        path: Parquet, or CSV with a header.
+        table: Where they are.
         wanted: What of it, and on which terms.
         match: Finds items in the catalogue.
 
     Raises:
         ContractFault: The table is unreadable or breaks the terms; every fault is named.
     """
+    _check_columns(table, wanted)
     found, rows = _Found(wanted, match), 0
-    for batch in _batches(path, wanted):
+    for batch in table.pieces(wanted.columns):
         found.add(batch)
         rows += batch.num_rows
     if not rows:
-        raise ContractFault(Fault(str(path), "has no rows", "give a table with customers"))
-    faults = [Fault(f"{path} {fault.place}", fault.rule, fault.fix) for fault in found.faults()]
+        raise ContractFault(Fault(table.place, "has no rows", "give a table with customers"))
+    faults = [Fault(f"{table.place} {fault.place}", fault.rule, fault.fix) for fault in found.faults()]
     if faults:
         raise ContractFault(*faults)
     return found.sorted()
@@ -146,17 +143,21 @@ class _Found:
         self._items: list[NDArray[np.int32]] = []
         self._days: list[NDArray[np.int32]] = []
         self._wrong: Counter[str] = Counter()
+        self._shapes: Counter[str] = Counter()
         self._notes: Counter[str] = Counter()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take in some rows."""
         wanted, codes = self._wanted, batch.column(self._wanted.item)
         customer = pc.cast(batch.column(wanted.customer), pa.string())
-        days, dated = _days(batch.column(wanted.time))
+        days, dated = days_of(batch.column(wanted.time))
         items = self._match(codes)
         named = codes.is_valid().to_numpy(zero_copy_only=False)
         self._wrong["customer"] += customer.null_count
-        self._wrong["time"] += int((named & ~dated).sum())
+        undated = named & ~dated
+        self._wrong["time"] += int(undated.sum())
+        if undated.any():
+            self._shapes.update(shapes_of(batch.column(wanted.time).filter(pa.array(undated))))
         self._notes["rows without an item"] += int((~named).sum())
         keep = named & dated
         for what, left_out in self._left_out(batch, items, days):
@@ -176,8 +177,10 @@ class _Found:
             yield _EARLY, days < _day(wanted.earliest)
         yield "rows of items that the catalogue does not know", items < 0
         if wanted.value is not None and wanted.least_value is not None:
-            values = pc.cast(batch.column(wanted.value), pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-            yield "rows without a value, or below the least", ~(values >= wanted.least_value)
+            numbers = numbers_of(batch.column(wanted.value))
+            self._wrong["value"] += numbers.broken
+            self._wrong["commas"] += numbers.commas
+            yield "rows without a value, or below the least", ~(numbers.values >= wanted.least_value)
 
     def faults(self) -> list[Fault]:
         """Return what is wrong, over all rows."""
@@ -188,7 +191,12 @@ class _Found:
             faults.append(Fault(f"column {wanted.customer}", rule, "give every row its customer"))
         if undated:
             rule = f"is missing or no date in {undated} rows with an item"
-            faults.append(Fault(f"column {wanted.time}", rule, "write dates as 2025-01-31"))
+            ways = ", ".join(f"{count} are written as {shape}" for shape, count in self._shapes.items())
+            faults.append(Fault(f"column {wanted.time}", f"{rule}; {ways}" if ways else rule, "write 2025-12-31"))
+        if self._wrong["value"]:
+            rule = f"must hold numbers; {self._wrong['value']} rows hold something else"
+            commas = f", {self._wrong['commas']} of them a comma" if self._wrong["commas"] else ""
+            faults.append(Fault(f"column {wanted.value}", rule + commas, "write numbers as 1234.5"))
         for what, terms, words in ((_LATE, wanted.future, "after"), (_EARLY, wanted.early, "before")):
             if terms == "error" and self._notes[what]:
                 last = wanted.today if words == "after" else wanted.earliest
@@ -215,67 +223,19 @@ def _day(date: datetime.date) -> int:
     return (date - _EPOCH).days
 
 
-def _days(column: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return days since 1970-01-01, and where there is one."""
-    if not _is_time(column.type):
-        dates = pc.utf8_slice_codeunits(pc.cast(column, pa.string()), 0, _ISO_DATE)
-        column = pc.strptime(dates, format="%Y-%m-%d", unit="s", error_is_null=True)
-    days = pc.cast(pc.cast(column, pa.date32(), safe=False), pa.int32())
-    return pc.fill_null(days, 0).to_numpy(), days.is_valid().to_numpy(zero_copy_only=False)
-
-
-def _batches(path: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from (_from_csv if path.suffix == ".csv" else _from_parquet)(path, wanted)
-    except (OSError, ValueError, pa.ArrowException):
-        # The library's own text may hold a cell; it is not passed on.
-        raise ContractFault(
-            Fault(str(path), "cannot be read as a table", "give a Parquet or CSV file with a header")
-        ) from None
-
-
-def _from_parquet(path: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        _check_columns(path, file.schema_arrow, wanted)
-        yield from file.iter_batches(batch_size=_ROWS, columns=wanted.columns)
-
-
-def _from_csv(path: Path, wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    texts = {name: pa.string() for name in (wanted.customer, wanted.item, wanted.time)}
-    with pyarrow.csv.open_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=texts)) as head:
-        _check_columns(path, head.schema, wanted)
-    # Other columns may hold what the first rows do not show; they are not looked at.
-    convert = pyarrow.csv.ConvertOptions(
-        column_types={name: texts.get(name, pa.float64()) for name in wanted.columns},
-        include_columns=wanted.columns,
-        strings_can_be_null=True,
-        null_values=[""],
-    )
-    read = pyarrow.csv.ReadOptions(block_size=_BYTES)
-    with pyarrow.csv.open_csv(path, read_options=read, convert_options=convert) as stream:
-        yield from stream
-
-
-def _check_columns(path: Path, schema: pa.Schema, wanted: Wanted) -> None:
-    names, fix = schema.names, "add it, or ask for a plan without it"
-    faults = [Fault(f"{path} column {name}", "is missing", fix) for name in wanted.columns if name not in names]
-    twice = [name for name in wanted.columns if names.count(name) > 1]
-    faults += [Fault(f"{path} column {name}", "is there twice", "keep one of them") for name in twice]
-    for name in wanted.columns if not faults else ():
-        kind = schema.field(name).type
+def _check_columns(table: Table, wanted: Wanted) -> None:
+    faults = []
+    for name, place in zip(wanted.columns, checked(wanted.columns, table.schema, table.place), strict=True):
+        kind = table.schema.field(place).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         text, whole = pa.types.is_string(kind) or pa.types.is_large_string(kind), pa.types.is_integer(kind)
         if name == wanted.time:
-            holds, words = text or _is_time(kind), "dates or times"
+            holds, words = text or is_time(kind), "dates or times"
         elif name == wanted.value:
-            holds, words = whole or pa.types.is_floating(kind), "numbers"
+            holds, words = text or whole or pa.types.is_floating(kind), "numbers"
         else:
             holds, words = text or whole, "texts or whole numbers"
         if not holds:
-            faults.append(Fault(f"{path} column {name}", f"must hold {words}", "correct its type"))
+            faults.append(Fault(f"{table.place} column {name}", f"must hold {words}", "correct its type"))
     if faults:
         raise ContractFault(*faults)
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_date(kind) or pa.types.is_timestamp(kind))

@@ -8,7 +8,8 @@ is readable by its owner alone.
 
 import datetime
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +22,15 @@ from coterie.clients.listfile import ListFile
 from coterie.clients.listmaking import Engine, write_lists
 from coterie.clients.purchases import read_purchases
 from coterie.clients.rules import OwnRules, permitted, read_own_rules
+from coterie.clients.tables.files import table_at
+from coterie.clients.tables.table import Table
 from coterie.clients.task import recommender_of, weight_shapes
+from coterie.clients.vault import INTERACTIONS, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.models.modelfile import ModelFile, ModelFileError, load_model
 from coterie.models.recommenders import family
 from coterie.models.reranking import Reranker
+from coterie.privacy.clock import now
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.plan import Plan, plan_from_dict
 
@@ -68,12 +73,12 @@ class Recommended:
     notes: Mapping[str, int]
 
 
-def recommend(model_path: Path, table_path: Path, output: Path, *, catalogue: Path, terms: Terms) -> Recommended:
+def recommend(model_path: Path, table: Table, output: Path, *, catalogue: Path, terms: Terms) -> Recommended:
     """Write a ranked list for every customer of a table: customer, rank, item, score and reasons.
 
     Args:
         model_path: A published model.
-        table_path: Parquet or CSV with the contract's columns; a row without an item only names its customer.
+        table: With the contract's columns; a row without an item only names its customer.
         output: Parquet file to write; never overwritten, and there whole or not at all.
         catalogue: The items that the partners agreed on.
         terms: What lists are wanted.
@@ -99,7 +104,7 @@ def recommend(model_path: Path, table_path: Path, output: Path, *, catalogue: Pa
         raise FileFault(Fault(f"{terms.rules}: diversity", rule, "leave it out"))
     # The contract's last day bounds what a model is made of, not what its user may know since.
     wanted = replace(wanted_rows(plan.contract), today=terms.today, early="drop")
-    purchases = read_purchases(table_path, wanted, lambda codes: match_items(codes, agreed))
+    purchases = read_purchases(table, wanted, lambda codes: match_items(codes, agreed))
     settings = recommender_of(plan)
     engine = Engine(
         settings=settings,
@@ -120,29 +125,37 @@ def recommend(model_path: Path, table_path: Path, output: Path, *, catalogue: Pa
     return Recommended(output, len(purchases), file.rows, {**purchases.notes, **may.notes, **notes})
 
 
+@contextmanager
 def sources(
     model_path: Path, *, table: Path | None, catalogue: Path | None, workspace: Path | None
-) -> tuple[Path, Path]:
-    """Return the table and the catalogue to use: the files that are named, or else what the workspace keeps.
+) -> Iterator[tuple[Table, Path]]:
+    """Lend the table and the catalogue to use: the files that are named, or else what the workspace keeps sealed.
 
     Args:
         model_path: A published model; its plan says which catalogue.
         table: A file of interactions.
         catalogue: The items that the partners agreed on.
-        workspace: The partner's workspace.
+        workspace: The partner's workspace, which is held meanwhile.
 
     Raises:
         FileFault: Neither is given, the model is not one, or the workspace lacks what is needed.
+        ContractFault: The file is no table.
+        SealFault: What is in the vault is not what the ledger says, or there is nothing.
+        KeyFault: The vault's keys cannot be had.
+        WorkspaceBusy: Another process holds the workspace.
     """
-    if workspace is not None:
-        _, plan = _model(model_path)
-        kept = Workspace(workspace)
-        table = table or kept.interactions
-        catalogue = catalogue or kept.catalogue(plan.catalogue.digest if plan.catalogue else "")
-    if table is None or catalogue is None:
+    _, plan = _model(model_path)
+    items = catalogue
+    if items is None and workspace is not None:
+        items = Workspace(workspace).catalogue(plan.catalogue.digest if plan.catalogue else "")
+    if items is None or (table is None and workspace is None):
         rule = "are needed where there is no --workspace"
         raise FileFault(Fault("--input and --catalogue", rule, "give both, or the workspace"))
-    return table, catalogue
+    if table is not None or workspace is None:
+        yield table_at(table or Path()), items
+        return
+    with open_vault(workspace, now) as vault:
+        yield vault.table(INTERACTIONS), items
 
 
 def _model(path: Path) -> tuple[ModelFile, Plan]:

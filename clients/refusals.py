@@ -29,7 +29,7 @@ def refused(code: str, place: str, rule: str, fix: str) -> TaskRefused:
 
 def unforeseen(error: Exception) -> Fault:
     """Name an error by its type: its text may hold a cell."""
-    return Fault("the table", f"could not be used ({type(error).__name__})", "check it with: coterie partner import")
+    return Fault("the table", f"could not be used ({type(error).__name__})", "check it with: coterie partner seal")
 
 
 class Notes:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet
 
 from coterie.clients.intake import take_in
 from coterie.clients.node import open_node
+from coterie.clients.tables.held import HeldTable
 from coterie.clients.task import Task, initial_weights
+from coterie.clients.vault import open_vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import CoterieError, Fault
@@ -51,9 +52,8 @@ def rehearse(clock: Callable[[], datetime.datetime]) -> int:
         coordinator = Identity.create()
         plan = _plan(workspace.identity.public, clock().date())
         write_durably(workspace.policy, _policy(coordinator.public).encode())
-        table = Path(folder) / "customers.parquet"
-        pyarrow.parquet.write_table(_customers(), table)
-        take_in(workspace.root, table, plan.contract)
+        with open_vault(workspace.root, clock) as vault:
+            take_in(vault, HeldTable(_customers()), plan.contract)
         weights = initial_weights(plan)
         with open_node(workspace.root, random=OsSource(), clock=clock) as node:
             given = node.propose(sign(plan, coordinator).to_bytes())
@@ -110,6 +110,8 @@ lifetime_epsilon = 2.0
 delta = 1e-5
 [approval]
 automatic_epsilon = 1.0
+[consent.elsewhere]
+rehearsal = "a dry round: made-up customers"
 """
 
 

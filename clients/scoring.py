@@ -4,6 +4,8 @@ The output is the partner's own customers' data, in plain: an explicit exception
 the file is readable by its owner alone.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +14,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from coterie.clients.opening import open_table
+from coterie.clients.tables.files import table_at
+from coterie.clients.tables.table import Table, whole
 from coterie.clients.task import encoding_of, weight_shapes
-from coterie.clients.vault import open_table, read_table
+from coterie.clients.vault import CUSTOMERS, open_vault
 from coterie.models import propensity
 from coterie.models.features import encode
 from coterie.models.modelfile import ModelFile, ModelFileError, load_model
 from coterie.models.reasons import contributions, top_reasons
+from coterie.privacy.clock import now
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.plan import Plan, plan_from_dict
 from coterie.privacy.randomness import RandomSource
 
-__all__ = ["Scored", "score"]
+__all__ = ["Scored", "customers_of", "score"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,12 @@ class Scored:
     notes: dict[str, int]
 
 
-def score(model_path: Path, table_path: Path, output: Path, *, reasons: int, random: RandomSource) -> Scored:
+def score(model_path: Path, table: Table, output: Path, *, reasons: int, random: RandomSource) -> Scored:
     """Score a table and write score, decile and reasons for each row.
 
     Args:
         model_path: A published model.
-        table_path: Parquet or CSV with the contract's columns; no label is needed.
+        table: With the contract's columns; no label is needed.
         output: Parquet file to write; never overwritten.
         reasons: How many reasons per row.
         random: Unused draws of the vault come from here.
@@ -57,16 +63,14 @@ def score(model_path: Path, table_path: Path, output: Path, *, reasons: int, ran
     if output.exists():
         raise FileFault(Fault(str(output), "exists", "choose another file, or remove it"))
     model, plan = _model(model_path)
-    opened = open_table(
-        table_path, plan.contract, group_key=bytes(32), stream=random.stream("score"), needs_label=False
-    )
+    opened = open_table(table, plan.contract, group_key=bytes(32), stream=random.stream("score"), needs_label=False)
     encoding = encoding_of(plan.contract)
     features = encode(encoding, opened.columns)
     logits = propensity.logits(model.family, model.hidden, model.weights, features)
     why = top_reasons(contributions(model, encoding, features), encoding, reasons)
-    customer = pc.cast(read_table(table_path, plan.contract)[plan.contract.customer], pa.string())
+    customer = pc.cast(whole(table, [plan.contract.customer]).column(0), pa.string())
     order = np.argsort(np.argsort(-logits, kind="stable"), kind="stable")
-    table = pa.table(
+    scored = pa.table(
         {
             plan.contract.customer: customer,
             "score": 1 / (1 + np.exp(-logits)),
@@ -74,8 +78,28 @@ def score(model_path: Path, table_path: Path, output: Path, *, reasons: int, ran
             "reasons": pa.array(why, pa.list_(pa.string())),
         }
     )
-    _write(output, table)
+    _write(output, scored)
     return Scored(output, len(logits), dict(opened.notes))
+
+
+@contextmanager
+def customers_of(table: Path | None, workspace: Path | None) -> Iterator[Table]:
+    """Lend the table to score: a file, or else what the workspace keeps sealed.
+
+    Raises:
+        FileFault: Neither is given, or both, or there is no workspace.
+        ContractFault: The file is no table.
+        SealFault: What is in the vault is not what the ledger says, or there is nothing.
+        KeyFault: The vault's keys cannot be had.
+        WorkspaceBusy: Another process holds the workspace.
+    """
+    if (table is None) == (workspace is None):
+        raise FileFault(Fault("--input", "or --workspace is needed, and not both", "give one of them"))
+    if workspace is None:
+        yield table_at(table or Path())
+        return
+    with open_vault(workspace, now) as vault:
+        yield vault.table(CUSTOMERS)
 
 
 def _model(path: Path) -> tuple[ModelFile, Plan]:

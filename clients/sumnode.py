@@ -88,7 +88,8 @@ class SumNode:
             rows=lambda file: self._sums.stream(working, "rows", file),
         )
         sample, noise = (self._sums.stream(working, purpose, part.contents) for purpose in ("sample", "noise"))
-        reservation = self._work.charging.reserve(charge, agreed.policy, declared)
+        kept = self._work.keep(charge, part.counts)
+        reservation = self._work.charging.reserve(charge, agreed.policy, declared, rows=kept)
         total = part.total(sample)
         noisy = total + discrete_gaussians(working.numbers.share, len(total), noise)
         release = self._sums.mask(agreed.plan, working, noisy, charge)

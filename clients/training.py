@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 
+from coterie.clients.opening import Opened
 from coterie.clients.taint import taint
 from coterie.clients.task import encoding_of
-from coterie.clients.vault import Opened
 from coterie.models import propensity
 from coterie.models.features import encode
 from coterie.privacy.errors import ContractFault, Fault

@@ -1,269 +1,279 @@
-"""The vault: the only room that opens customers' rows, and the check of the data contract.
+"""The vault: a partner's data sets, each a set of sealed columns; raw rows are opened here and nowhere else.
 
 Rules this module enforces:
-- a table is opened for one call, checked whole against the contract, and handed on as marked arrays;
-- every broken rule is reported at once, by column, rule and count, never by value;
-- what the contract lets pass (clipped, unknown, missing, too many rows) is counted for the partner's own eyes;
-- a customer is in the held-out group by a keyed hash of its identifier that is fixed for life;
-- where the policy divides customers into segments, a customer is in one of them for life, by another keyed hash or
-  by a public column that never changes for a customer.
+- no plaintext is ever written: columns are sealed in memory, piece by piece, on their way to the disk;
+- the newest ledger entry about a data set says which manifest is current, so that what is put back is found out, and
+  a change is one durable entry: killed before it, the old data set is there, killed after it, the new one;
+- every stream has a data key of its own, wrapped by the workspace's key source, and is bound to partner, data set,
+  column and version;
+- whoever uses a vault holds the workspace's lock.
+
+What is on disk: `docs/formats/vault.md`.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import datetime
+import json
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
-from numpy.typing import NDArray
+from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.exceptions import InvalidTag
 
-from coterie.clients.groups import Among, is_held_out, segment_rows
-from coterie.clients.taint import taint
-from coterie.privacy.contract import Column, Contract
-from coterie.privacy.errors import ContractFault, Fault
-from coterie.privacy.randomness import Stream
+from coterie.clients.history import introduce
+from coterie.clients.hygiene import forbid_dumps
+from coterie.clients.patience import patiently
+from coterie.clients.sealedtable import SealedTable
+from coterie.clients.workspace import Workspace
+from coterie.privacy.canonical import canonical
+from coterie.privacy.durable import sync_folder, write_durably
+from coterie.privacy.errors import Fault, FileFault
+from coterie.privacy.fields.errors import KeyFault, SealFault
+from coterie.privacy.fields.keysource import KEY_BYTES, KeySource
+from coterie.privacy.fields.manifest import Manifest, Stream, Whose, inside_context, key_context
+from coterie.privacy.fields.wiping import wiped
+from coterie.privacy.ledger import Ledger
 
-__all__ = ["Opened", "open_table", "read_table"]
+__all__ = ["CONSENTS", "CUSTOMERS", "DATASETS", "INTERACTIONS", "Vault", "open_vault"]
 
+Clock = Callable[[], datetime.datetime]
 
-@dataclass(frozen=True)
-class Opened:
-    """A partner's rows in memory; dies with the call that opened it.
-
-    Args:
-        columns: Feature columns, shape (rows,) each: numbers (NaN where missing), or vocabulary indices
-            (-1 where there is none).
-        labels: 0 or 1, shape (rows,); empty when a table is opened for scoring.
-        customer: Whole numbers that are equal for rows of one customer, shape (rows,).
-        held_out: Whether the row's customer is held out, shape (rows,).
-        notes: Local counts of what the contract let pass.
-    """
-
-    columns: Mapping[str, NDArray[np.float64]]
-    labels: NDArray[np.float32]
-    customer: NDArray[np.int64]
-    held_out: NDArray[np.bool_]
-    notes: Mapping[str, int]
-
-    def __repr__(self) -> str:
-        """Return a text without any size or value."""
-        return "Opened(...)"
+CUSTOMERS, INTERACTIONS, CONSENTS = "customers", "interactions", "consents"
+DATASETS = (CUSTOMERS, INTERACTIONS, CONSENTS)
 
 
-def read_table(path: Path, contract: Contract) -> pa.Table:
-    """Read a Parquet or CSV file.
-
-    In a CSV file, identifiers and words stay as they are written ("007" is not 7), and an empty one is missing.
-
-    Raises:
-        ContractFault: The file is missing or unreadable.
-    """
-    try:
-        table = _read_csv(path, contract) if path.suffix == ".csv" else _read_parquet(path)
-        table.column_names  # noqa: B018 - names that are not text are an error here, not later
-    except (OSError, ValueError, pa.ArrowException):
-        # The library's own text may hold a cell; it is not passed on.
-        raise ContractFault(
-            Fault(str(path), "cannot be read as a table", "give a Parquet or CSV file with a header")
-        ) from None
-    return table
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    # One file: `read_table` would also take folders, and columns out of the names of folders.
-    with pyarrow.parquet.ParquetFile(path) as file:
-        return file.read()
-
-
-def _read_csv(path: Path, contract: Contract) -> pa.Table:
-    texts = {contract.customer, *(column.name for column in contract.columns if column.kind == "categorical")}
-    # A day is the one that is written: read as a time, one with a zone would become the day in UTC.
-    texts |= {contract.interactions.item, contract.interactions.time} if contract.interactions else set()
-    options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string()))
-    table = pyarrow.csv.read_csv(path, convert_options=options)
-    for index, name in enumerate(table.column_names):
-        if name in texts:
-            column = table.column(index)
-            table = table.set_column(index, name, pc.if_else(pc.equal(column, ""), None, column))
-    return table
-
-
-def open_table(
-    path: Path,
-    contract: Contract,
-    *,
-    group_key: bytes,
-    stream: Stream,
-    needs_label: bool = True,
-    among: Among | None = None,
-) -> Opened:
-    """Open a table and check it.
+class Vault:
+    """The sealed data sets of one workspace, under its lock.
 
     Args:
-        path: Parquet or CSV.
-        contract: What it must keep.
-        group_key: 32 bytes that decide who is held out.
-        stream: Randomness for sampling the rows of customers that have too many.
-        needs_label: False when the table is opened for scoring, where nothing has happened yet.
-        among: Whose rows are opened; None for everybody's.
+        workspace: Whose it is.
+        ledger: Its open ledger, which knows whose it is.
+        keys: Where its key-encryption keys come from.
+    """
+
+    def __init__(self, workspace: Workspace, ledger: Ledger, keys: KeySource) -> None:
+        self.workspace, self.ledger, self.keys = workspace, ledger, keys
+        self._identity = workspace.identity
+        _refuse_open_to_others(workspace.vault)
+
+    def whose(self, dataset: str) -> Whose:
+        """Return what a manifest of a data set is about."""
+        return Whose(self._identity.public, dataset)
+
+    def newest(self, dataset: str) -> Manifest | None:
+        """Return the manifest of a data set that the ledger names, or None where nothing was ever sealed.
+
+        Raises:
+            SealFault: The manifest is missing, was changed, or is not the one that the ledger names.
+        """
+        named = self._named(dataset)
+        if named is None:
+            return None
+        path = self._manifests(dataset) / named["manifest"].removeprefix("sha256:")
+        fix = "restore the vault together with its ledger, or seal the table again"
+        try:
+            data = path.read_bytes()
+        except OSError:
+            rule = f"lacks the manifest that the ledger names (version {named['version']}): an older vault, or a part"
+            raise SealFault(Fault(str(path.parent), rule, fix)) from None
+        found = Manifest.from_bytes(data, self.whose(dataset), place=str(path))
+        if found.digest() != named["manifest"] or found.version != named["version"]:
+            raise SealFault(Fault(str(path), "is not the manifest that the ledger names", fix))
+        return found
+
+    def holds(self, dataset: str) -> bool:
+        """Return whether a data set was sealed, by the ledger's word."""
+        return self._named(dataset) is not None
+
+    def table(self, dataset: str) -> SealedTable:
+        """Return a data set for reading.
+
+        Raises:
+            SealFault: It was never sealed, or is not what the ledger says.
+            KeyFault: Its keys cannot be had.
+        """
+        manifest = self.newest(dataset)
+        if manifest is None:
+            fix = "seal it: coterie partner seal FOLDER TABLE --plan PLAN"
+            raise SealFault(Fault(str(self.workspace.vault / dataset), "holds nothing sealed", fix))
+        return self.table_of(manifest)
+
+    def table_of(self, manifest: Manifest) -> SealedTable:
+        """Return the table of a manifest, also of one that is not committed yet; raises as `table`."""
+        inside = self.inside_of(manifest)
+        return SealedTable(self.streams(manifest.whose.dataset), manifest, inside, self.unwrapped)
+
+    def unwrapped(self, manifest: Manifest, streams: Sequence[Stream]) -> list[bytearray]:
+        """Return the data keys of some streams, for the caller to wipe."""
+        contexts = [key_context(manifest.whose, stream.file) for stream in streams]
+        self._hold_to_source(manifest)
+        return self.keys.unwrap([stream.key for stream in streams], contexts, epoch=manifest.epoch)
+
+    def streams(self, dataset: str) -> Path:
+        """Return the folder of a data set's streams."""
+        return self.workspace.vault / dataset / "streams"
+
+    def begin(self, dataset: str) -> int:
+        """Make room for a new version of a data set, sweeping away what a crash left, and return its number.
+
+        Raises:
+            FileFault: The folders cannot be made.
+        """
+        named = self._named(dataset)
+        try:
+            for folder in (self.workspace.vault / dataset, self.streams(dataset), self._manifests(dataset)):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise FileFault(Fault(str(self.workspace.vault), f"cannot be written ({error.strerror})", _ROOM)) from None
+        self.tidy(dataset)
+        return 1 if named is None else int(named["version"]) + 1
+
+    def draft(self, dataset: str, version: int, streams: Sequence[Stream], inside: dict[str, Any]) -> Manifest:
+        """Sign and write a manifest; nothing is changed until it is committed.
+
+        Args:
+            dataset: The data set.
+            version: From `begin`.
+            streams: Durable ones, whose data keys are wrapped under the current epoch.
+            inside: What its sealed part says: JSON values.
+
+        Raises:
+            KeyFault: The key source does not answer.
+            FileFault: It cannot be written.
+        """
+        whose, salt = self.whose(dataset), Manifest.new_salt()
+        with wiped([bytearray(secrets.token_bytes(KEY_BYTES))]) as keys:
+            sealing = Cobblestone256Encryptor(keys[0], inside_context(whose, version, salt))
+            sealed = sealing.update(canonical(inside)) + sealing.finalize()
+            inside_key = self.keys.wrap(keys, [key_context(whose, salt)])[0]
+        manifest = Manifest(
+            whose=whose,
+            version=version,
+            keys=self.keys.kind,
+            epoch=self.keys.epochs()[-1],
+            streams=tuple(streams),
+            inside=bytes(sealed),
+            inside_key=inside_key,
+            salt=salt,
+        ).signed(self._identity)
+        write_durably(self._manifests(dataset) / manifest.digest().removeprefix("sha256:"), manifest.to_bytes())
+        return manifest
+
+    def commit(self, manifest: Manifest, what: str) -> None:
+        """Make a drafted manifest the current one: one entry of the ledger. What was before is then removed.
+
+        Args:
+            manifest: From `draft`.
+            what: "sealed", "rewrapped", "rekeyed" or "erased".
+
+        Raises:
+            LedgerFault: The entry cannot be written; the old data set stays.
+        """
+        dataset = manifest.whose.dataset
+        self.ledger.record(
+            "vault",
+            {
+                "dataset": dataset,
+                "version": manifest.version,
+                "manifest": manifest.digest(),
+                "what": what,
+                "keys": manifest.keys,
+                "epoch": manifest.epoch,
+            },
+        )
+        self.sweep(dataset, manifest)
+
+    def under(self, keys: KeySource) -> "Vault":
+        """Return the same vault with another source of keys."""
+        return Vault(self.workspace, self.ledger, keys)
+
+    def inside_of(self, manifest: Manifest) -> dict[str, Any]:
+        """Return what a manifest's sealed part says.
+
+        Raises:
+            KeyFault: Its key cannot be had.
+            SealFault: It was changed.
+        """
+        whose = manifest.whose
+        self._hold_to_source(manifest)
+        unwrapped = self.keys.unwrap([manifest.inside_key], [key_context(whose, manifest.salt)], epoch=manifest.epoch)
+        with wiped(unwrapped) as keys:
+            opening = Cobblestone256Decryptor(keys[0], inside_context(whose, manifest.version, manifest.salt))
+            try:
+                inside = json.loads(opening.update(manifest.inside) + opening.finalize())
+            except (InvalidTag, ValueError):
+                inside = None
+        if not isinstance(inside, dict) or len(inside.get("columns", ())) != len(manifest.streams):
+            fix = "restore the vault together with its ledger"
+            raise SealFault(Fault(f"the vault's {whose.dataset}", "has a manifest whose sealed part is damaged", fix))
+        return inside
+
+    def _hold_to_source(self, manifest: Manifest) -> None:
+        if manifest.keys != self.keys.kind:
+            place, fix = "coterie.toml [keys]", f'set source = "{manifest.keys}" again, and move keys with: rotate --to'
+            raise KeyFault(Fault(place, f"is not the source of keys that sealed {manifest.whose.dataset}", fix))
+
+    def _named(self, dataset: str) -> dict[str, Any] | None:
+        bodies = [entry.body for entry in self.ledger.entries("vault") if entry.body["dataset"] == dataset]
+        return dict(bodies[-1]) if bodies else None
+
+    def _manifests(self, dataset: str) -> Path:
+        return self.workspace.vault / dataset / "manifests"
+
+    def tidy(self, dataset: str) -> None:
+        """Sweep, but where the vault is not what the ledger says: what is there may be all that can be restored from.
+
+        A table that is sealed anew replaces it, once that is committed.
+        """
+        with contextlib.suppress(SealFault):
+            self.sweep(dataset, self.newest(dataset))
+
+    def sweep(self, dataset: str, manifest: Manifest | None) -> None:
+        """Remove every file that the current manifest does not name: older versions, and what a crash left."""
+        kept = {stream.file for stream in manifest.streams} if manifest else set()
+        named = {manifest.digest().removeprefix("sha256:")} if manifest else set()
+        for folder, keep in ((self.streams(dataset), kept), (self._manifests(dataset), named)):
+            with contextlib.suppress(FileNotFoundError):
+                gone = [path for path in folder.iterdir() if path.name not in keep]
+                for path in gone:
+                    path.unlink()
+                if gone:
+                    sync_folder(folder)
+
+
+@contextlib.contextmanager
+def open_vault(root: Path, clock: Clock, *, ask: Callable[[], str] | None = None) -> Iterator[Vault]:
+    """Hold a workspace, and lend its vault; from then on this process leaves no core file.
+
+    Args:
+        root: The workspace's folder.
+        clock: Returns the time in UTC.
+        ask: Asks a person for a passphrase, where the workspace's keys want one.
 
     Raises:
-        ContractFault: The table breaks the contract; every fault is named.
+        WorkspaceBusy: Another process held the workspace for ten seconds, longer than a node does during a task.
+        FileFault: There is no workspace, or a file of it is wrong.
+        LedgerFault: Its ledger cannot be used.
+        KeyFault: Its key source is not there.
     """
-    table = read_table(path, contract)
-    _check_columns(table, contract, path, needs_label=needs_label)
-    faults: list[Fault] = []
-    if among is not None:
-        table = segment_rows(table, contract.customer, among, group_key)
-    notes: Counter[str] = Counter()
-    customer, held_out = _customers(table, contract, group_key, faults)
-    columns = {column.name: _column(table[column.name], column, faults, notes) for column in contract.columns}
-    labels = _labels(table, contract, faults) if needs_label else np.empty(0, dtype=np.float32)
-    keep = _rows_to_keep(customer, contract, stream, faults, notes) if needs_label else None
-    if faults:
-        raise ContractFault(*(Fault(f"{path} {fault.place}", fault.rule, fault.fix) for fault in faults))
-    if keep is not None:
-        columns = {name: values[keep] for name, values in columns.items()}
-        labels, customer, held_out = labels[keep], customer[keep], held_out[keep]
-    for values in columns.values():
-        taint(values)
-    for array in (labels, customer, held_out):
-        taint(array)
-    return Opened(columns, labels, customer, held_out, dict(notes))
+    workspace = Workspace(root)
+    forbid_dumps()
+    with patiently(workspace), Ledger(workspace.ledger, clock) as ledger:
+        introduce(ledger, workspace)
+        yield Vault(workspace, ledger, workspace.key_source(ask))
 
 
-def _check_columns(table: pa.Table, contract: Contract, path: Path, *, needs_label: bool) -> None:
-    wanted = [contract.customer, *(column.name for column in contract.columns)]
-    wanted += [contract.label] if needs_label else []
-    missing = [name for name in wanted if name not in table.column_names]
-    if missing:
-        fix = "add it, or ask for a plan without it"
-        raise ContractFault(*(Fault(f"{path} column {name}", "is missing", fix) for name in missing))
-    twice = [name for name in wanted if table.column_names.count(name) > 1]
-    if twice:
-        raise ContractFault(*(Fault(f"{path} column {name}", "is there twice", "keep one of them") for name in twice))
-    if table.num_rows == 0:
-        raise ContractFault(Fault(str(path), "has no rows", "give a table with customers"))
+_ROOM = "free some space or check its rights"
 
 
-def _customers(
-    table: pa.Table, contract: Contract, group_key: bytes, faults: list[Fault]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    place = f"column {contract.customer}"
-    nobody = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_)
-    kind = table[contract.customer].type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        # One spelling for one customer, for life: the group hash is made of it.
-        faults.append(Fault(place, "must hold texts or whole numbers", "correct its type"))
-        return nobody
-    column = pc.cast(table[contract.customer], pa.string()).combine_chunks()
-    if column.null_count:
-        faults.append(Fault(place, f"is missing in {column.null_count} rows", "give every row its customer"))
-        return nobody
-    encoded = column.dictionary_encode()
-    drawn = np.array(
-        [is_held_out(group_key, identifier) for identifier in encoded.dictionary.to_pylist()], dtype=np.bool_
-    )
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    return codes, drawn[codes]
-
-
-def _column(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
-    if column.kind == "categorical":
-        _missing(values.null_count, column, faults, notes)
-        return _words(values, column, faults, notes)
-    if not _numeric(values.type):
-        faults.append(Fault(f"column {column.name}", "must hold numbers", "correct its type"))
-        return np.empty(0)
-    # Not "safe": whole numbers that no float holds lie outside every contract, and the refusal would say them.
-    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy()
-    _missing(int(np.isnan(numbers).sum()), column, faults, notes)
-    return _bounded(numbers, column, faults, notes)
-
-
-def _numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _missing(count: int, column: Column, faults: list[Fault], notes: Counter[str]) -> None:
-    if count and column.missing == "error":
-        rule = f"is missing in {count} rows"
-        faults.append(Fault(f"column {column.name}", rule, 'fill it, or plan with missing = "centre"'))
-    if count:
-        notes[f"{column.name}: missing"] += count
-
-
-def _words(values: pa.ChunkedArray, column: Column, faults: list[Fault], notes: Counter[str]) -> NDArray[np.float64]:
-    place = f"column {column.name}"
+def _refuse_open_to_others(folder: Path) -> None:
+    """Refuse a vault that other accounts may enter: its names and sizes tell how much there is."""
     try:
-        words = pc.cast(values, pa.string())
-    except pa.ArrowException:
-        faults.append(Fault(place, "must hold texts", "correct its type"))
-        return np.empty(0)
-    codes = pc.index_in(words, value_set=pa.array(column.values, pa.string()))
-    unknown = codes.null_count - values.null_count
-    if unknown and column.outside == "error":
-        rule = f"holds {unknown} values outside the contract's vocabulary of {len(column.values)}"
-        faults.append(Fault(place, rule, 'correct them, or plan with outside = "clip"'))
-    if unknown:
-        notes[f"{column.name}: outside the vocabulary"] += unknown
-    return np.asarray(pc.fill_null(codes, -1).to_numpy(), dtype=np.float64)
-
-
-def _bounded(
-    numbers: NDArray[np.float64], column: Column, faults: list[Fault], notes: Counter[str]
-) -> NDArray[np.float64]:
-    place = f"column {column.name}"
-    low, high = float(column.low or 0.0), float(column.high or 0.0)
-    infinite = int(np.isinf(numbers).sum())
-    beyond = int(((numbers < low) | (numbers > high)).sum())
-    if infinite:
-        faults.append(Fault(place, f"is infinite in {infinite} rows", "correct them"))
-    elif beyond and column.outside == "error":
-        rule = f"lies outside {low:g} to {high:g} in {beyond} rows"
-        faults.append(Fault(place, rule, 'correct them, or plan with outside = "clip"'))
-    if beyond:
-        notes[f"{column.name}: clipped"] += beyond
-    return np.clip(numbers, low, high)
-
-
-def _labels(table: pa.Table, contract: Contract, faults: list[Fault]) -> NDArray[np.float32]:
-    place, values = f"column {contract.label}", table[contract.label]
-    rule, fix = "must hold 0 or 1 in every row", "correct it"
-    if not _numeric(values.type):
-        faults.append(Fault(place, rule, fix))
-        return np.empty(0, dtype=np.float32)
-    labels = pc.cast(values, pa.float64(), safe=False).to_numpy()
-    wrong = int((~np.isin(labels, (0, 1))).sum())
-    if wrong:
-        faults.append(Fault(place, f"{rule}; {wrong} hold something else", fix))
-        return np.empty(0, dtype=np.float32)
-    if labels.min() == labels.max():
-        faults.append(Fault(place, "has one class only", "give customers of both classes"))
-    return np.asarray(labels, dtype=np.float32)
-
-
-def _rows_to_keep(
-    customer: NDArray[np.int64], contract: Contract, stream: Stream, faults: list[Fault], notes: Counter[str]
-) -> NDArray[np.int64]:
-    """Choose rows so that no customer has more than the contract allows: a random few of those that do."""
-    most = contract.rows_per_customer
-    counts = np.bincount(customer)
-    crowded = int((counts > most).sum())
-    if not crowded:
-        return np.arange(len(customer))
-    if contract.too_many_rows == "error":
-        rule = f"names {crowded} customers in more than {most} rows each"
-        fix = 'give each customer at most that many, or plan with too_many_rows = "sample"'
-        faults.append(Fault(f"column {contract.customer}", rule, fix))
-    notes["customers with too many rows"] += crowded
-    shuffled = np.argsort(stream.uniforms(len(customer)), kind="stable")
-    shuffled = shuffled[np.argsort(customer[shuffled], kind="stable")]  # by customer, in random order
-    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
-    place_in_customer = np.arange(len(customer)) - np.repeat(starts, counts)
-    return np.sort(shuffled[place_in_customer < most])
+        mode = folder.stat().st_mode
+    except OSError as error:
+        raise FileFault(Fault(str(folder), f"cannot be used ({error.strerror})", "restore the workspace")) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise FileFault(Fault(str(folder), "is open to other users", f"chmod go-rwx {folder}"))

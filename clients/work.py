@@ -1,8 +1,6 @@
 """What all work on data begins with: the plan as it was agreed, the charge, and rows that are opened and checked."""
 
-import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,15 +10,21 @@ from coterie.clients import training
 from coterie.clients.agreed import Agreed, agreed_plan
 from coterie.clients.charging import Charging
 from coterie.clients.consent import Standing
+from coterie.clients.consents import consented
 from coterie.clients.groups import Among
 from coterie.clients.history import note_policy
 from coterie.clients.interactions import OpenedHistories, attributes_of, catalogue_of, open_histories
+from coterie.clients.keeping import keeping_of
+from coterie.clients.keysources import Sources
+from coterie.clients.opening import Opened, open_table
 from coterie.clients.refusals import Notes, TaskRefused, unforeseen
-from coterie.clients.vault import Opened, open_table
+from coterie.clients.vault import CONSENTS, CUSTOMERS, INTERACTIONS, Vault
+from coterie.clients.who import Who
 from coterie.clients.workspace import Workspace
 from coterie.privacy.charges import Charge
 from coterie.privacy.errors import ContractFault, CoterieError, Fault, FileFault
 from coterie.privacy.events import Event
+from coterie.privacy.fields.errors import KeyFault
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
 from coterie.privacy.policy import Policy
@@ -38,14 +42,35 @@ class Work:
         workspace: Where it keeps everything.
         ledger: Its open ledger.
         random: Where its secret randomness comes from.
+        sources: Returns where the vault's keys come from.
     """
 
-    def __init__(self, workspace: Workspace, ledger: Ledger, random: RandomSource) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        ledger: Ledger,
+        random: RandomSource,
+        sources: Sources = Workspace.key_source,
+    ) -> None:
         self.workspace, self.ledger, self.random = workspace, ledger, random
         self.notes = Notes(workspace.root / "reports")
         self.charging = Charging(ledger, workspace.root / "outbox", self.notes)
         self.name = workspace.name
         self._rules: tuple[Policy, str] | None = None
+        self._sources = sources
+        self._vault: Vault | None = None
+
+    @property
+    def vault(self) -> Vault:
+        """The sealed data sets.
+
+        Raises:
+            KeyFault: The key source is not there.
+            FileFault: The vault is missing, or open to others.
+        """
+        if self._vault is None:
+            self._vault = Vault(self.workspace, self.ledger, self._sources(self.workspace))
+        return self._vault
 
     def policy(self) -> tuple[Policy, str]:
         """Return the partner's rules and their digest, read once for this question.
@@ -59,8 +84,7 @@ class Work:
 
     def standing(self) -> Standing:
         """Return what the partner brings to a decision."""
-        workspace = self.workspace
-        return Standing(self.name, workspace.identity.public, self.ledger.today, workspace.approves, workspace.holds)
+        return Standing.of(self.workspace, self.ledger)
 
     def agreed(self, plan: str) -> Agreed:
         """Find what a task for the plan with this digest rests on.
@@ -94,29 +118,24 @@ class Work:
         Args:
             agreed: The plan.
             charge: What the work is for.
-            rows: Returns, for the digest of the table's file, the stream that chooses rows of customers that have too
+            rows: Returns, for the digest of the sealed table, the stream that chooses rows of customers that have too
                 many; None for a stream of its own.
 
         Raises:
             TaskRefused: "unavailable", whatever is wrong with it.
         """
-        plan, workspace = agreed.plan, self.workspace
-        group_key, division = workspace.group_key, agreed.policy.segments
-        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
+        plan, group_key = agreed.plan, self.workspace.group_key
 
         def opening() -> Opened:
-            if rows is None:
-                stream = self.random.stream(f"{self.name}/rows/{charge.key}")
-            else:
-                stream = rows(_file_digest(workspace.table))
-            opened = open_table(workspace.table, plan.contract, group_key=group_key, stream=stream, among=chosen)
+            sealed = self.vault.table(CUSTOMERS)
+            stream = rows(sealed.digest) if rows else self.random.stream(f"{self.name}/rows/{charge.key}")
+            who = self._who(agreed)
+            opened = open_table(sealed, plan.contract, group_key=group_key, stream=stream, who=who)
             # The same for training and measuring: two different answers together would tell the table's size.
             training.check_cohort(opened, agreed.policy.minimum_customers)
             return opened
 
-        opened = self.local(opening, plan)
-        self._note(opened.notes)
-        return opened
+        return self.local(opening, plan)
 
     def open_histories(self, agreed: Agreed) -> OpenedHistories:
         """Open the table of interactions, checked against the contract, the catalogue and the policy's cohort.
@@ -124,21 +143,19 @@ class Work:
         Raises:
             TaskRefused: "unavailable", whatever is wrong with it.
         """
-        plan, workspace, division = agreed.plan, self.workspace, agreed.policy.segments
-        chosen = Among(division, plan.cohort.segments) if division and plan.cohort.segments else None
+        plan, workspace = agreed.plan, self.workspace
 
         def opening() -> OpenedHistories:
+            sealed = self.vault.table(INTERACTIONS)
             catalogue = catalogue_of(workspace.catalogue(plan.catalogue.digest if plan.catalogue else ""), plan)
-            group_key = workspace.group_key
-            opened = open_histories(workspace.interactions, plan.contract, catalogue, group_key=group_key, among=chosen)
+            group_key, who = workspace.group_key, self._who(agreed)
+            opened = open_histories(sealed, plan.contract, catalogue, group_key=group_key, who=who)
             if len(opened.training) < agreed.policy.minimum_customers:
                 rule = f"has fewer training customers than the policy's {agreed.policy.minimum_customers}"
                 raise ContractFault(Fault("the table", rule, "take part when there are more"))
             return opened
 
-        opened = self.local(opening, plan)
-        self._note(opened.notes)
-        return opened
+        return self.local(opening, plan)
 
     def attributes(self, agreed: Agreed) -> NDArray[np.float32] | None:
         """Return the encoded public attributes of the plan's items, (items, attributes); None where it has none.
@@ -152,17 +169,30 @@ class Work:
         path = self.workspace.catalogue(plan.catalogue.digest)
         return self.local(lambda: attributes_of(path, plan), plan)
 
-    def _note(self, notes: Mapping[str, int]) -> None:
-        """Write down, for the partner's operator, what the contract let pass."""
-        if notes:
-            lines = tuple(Fault(name, f"in {count} rows", "see the contract") for name, count in notes.items())
-            self.notes.write("data-notes.log", lines)
+    def _who(self, agreed: Agreed) -> Who:
+        """Return whose rows a study may read: those of its segments, and of who consented to its purpose."""
+        plan, policy = agreed.plan, agreed.policy
+        segments = plan.cohort.segments
+        among = Among(policy.segments, segments) if policy.segments and segments else None
+        if not policy.consents(plan.purpose):
+            return Who(among)
+        return Who(among, consented(self.vault.table(CONSENTS), plan.purpose, self.ledger.now))
+
+    def keep(self, charge: Charge, counts: Mapping[str, int]) -> str:
+        """Seal the exact counts of what was opened for a charge, and return the ledger's commitment to them.
+
+        Raises:
+            FileFault: They cannot be written.
+        """
+        about = {"plan": charge.plan, "purpose": charge.purpose, "step": charge.step, "attempt": str(charge.attempt)}
+        return keeping_of(self.workspace).keep(about, counts)
 
     def local(self, work: Callable[[], T], plan: Plan) -> T:
         """Do what depends on rows before anything is charged.
 
         Whatever goes wrong, its reason stays here and one uniform word leaves, once: the contract's approval is taken
-        back, so that a row of plans cannot ask a row of questions.
+        back, so that a row of plans cannot ask a row of questions. A key that cannot be had says nothing of rows: it
+        leaves the approval as it is, and the same question is answered once the key is there again.
 
         Raises:
             TaskRefused: "unavailable".
@@ -171,16 +201,8 @@ class Work:
             return work()
         except Exception as error:  # noqa: BLE001 - a second word for other failures would be a second answer
             faults = error.faults if isinstance(error, CoterieError) else (unforeseen(error),)
-            self.workspace.withdraw(plan.contract)
+            if not isinstance(error, KeyFault):
+                self.workspace.withdraw(plan.contract)
             self.ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
             self.notes.write("refusals.log", faults)
             raise TaskRefused("unavailable", *faults) from None
-
-
-def _file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or "" where it cannot be read: whoever opens it says so."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""

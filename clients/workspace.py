@@ -1,18 +1,20 @@
 """A partner's workspace on disk.
 
-    coterie.toml    the partner's name
+    coterie.toml    the partner's name, and where the vault's keys come from
     policy.toml     the partner's rules; without it everything is refused
     keys/           identity.pem (signs consents), groups.key (decides customer groups for life), node (Flower's)
     federation/     admission.json, authority.pem: the coordinator's word that this partner may connect
     inbox/          signed plans that wait for the operator's decision
-    vault/          customers.parquet, interactions.parquet
+    keys/vault/     key-encryption keys, or the file that the passphrase opens; nothing where they lie elsewhere
+    vault/          customers, interactions, consents: sealed, see docs/formats/vault.md
     catalogues/     public items of plans that recommend, by digest
     contracts/      data contracts that the partner's operator approved, by importing a table for them
     plans/          signed plans that were consented to
     outbox/         releases, so that an unchanged question gets the identical bytes
     ledger.sqlite   every charge
     models/         models received
-    reports/        what the partner's own operator may read: refusals in full, data notes
+    counts/         exact counts of what was opened for each charge, sealed; keys/counts.key opens them
+    reports/        what the partner's own operator may read: refusals in full
     run/, logs/     what the running node keeps: who runs, where its parts meet, what they did
 
 Everything is readable by its owner alone. One process at a time holds the workspace (`lock`).
@@ -24,7 +26,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,8 @@ from coterie.privacy.canonical import canonical
 from coterie.privacy.contract import Contract
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import CoterieError, Fault, FileFault
+from coterie.privacy.fields.keysource import KeySource
+from coterie.privacy.fields.sources.settings import KeySettings, key_source, new_key_source
 from coterie.privacy.identity import Identity
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.schema import read, text
@@ -51,6 +55,7 @@ class WorkspaceBusy(CoterieError):
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
     name: str = field(metadata=text(_LONGEST))
+    keys: KeySettings = field(default_factory=KeySettings)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,14 @@ class Workspace:
     root: Path
 
     @staticmethod
-    def create(root: Path, name: str, *, group_key: bytes | None = None) -> "Workspace":
+    def create(
+        root: Path,
+        name: str,
+        *,
+        group_key: bytes | None = None,
+        keys: KeySettings | None = None,
+        ask: Callable[[], str] | None = None,
+    ) -> "Workspace":
         """Make a new workspace with fresh keys; an existing one is left as it is.
 
         Args:
@@ -72,8 +84,11 @@ class Workspace:
             name: The partner's name in studies.
             group_key: 32 bytes that decide customer groups; fresh when None. Simulations pass one, so that a
                 customer of several partners is held out at all of them.
+            keys: Where the vault's keys come from; a key file in the workspace when None.
+            ask: Asks a person for a new passphrase, where `keys` want one.
 
         Raises:
+            KeyFault: The first key of the vault cannot be made.
             FileFault: The folder holds something, or cannot be made; or the name is empty, too long, or holds a control
                 character.
         """
@@ -89,9 +104,9 @@ class Workspace:
                 (root / folder).mkdir(mode=0o700)
         except OSError as error:
             raise FileFault(Fault(str(root), f"cannot be made ({error.strerror})", "check its parent")) from None
-        # A JSON text is a TOML text, but for DEL, which JSON leaves as it is.
-        quoted = json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
-        write_durably(root / "coterie.toml", f"name = {quoted}\n".encode())
+        chosen = keys or KeySettings()
+        new_key_source(chosen, root, environment=os.environ, ask=ask)
+        write_durably(root / "coterie.toml", f"name = {_quoted(name)}\n{_told(chosen)}".encode())
         write_durably(root / "keys" / "groups.key", group_key or secrets.token_bytes(32))
         Identity.create().save(root / "keys" / "identity.pem")
         Ledger.create(root / "ledger.sqlite")
@@ -101,6 +116,23 @@ class Workspace:
     def name(self) -> str:
         """The partner's name, from coterie.toml."""
         return read(_Settings, self.root / "coterie.toml").name
+
+    @property
+    def key_settings(self) -> KeySettings:
+        """Where the vault's keys come from, from coterie.toml."""
+        return read(_Settings, self.root / "coterie.toml").keys
+
+    def key_source(self, ask: Callable[[], str] | None = None) -> KeySource:
+        """Return the source of the vault's keys.
+
+        Args:
+            ask: Asks a person for a passphrase, where the settings want one; None where nobody is there.
+
+        Raises:
+            FileFault: The settings are wrong.
+            KeyFault: A passphrase is wanted and cannot be had.
+        """
+        return key_source(self.key_settings, self.root, environment=os.environ, ask=ask)
 
     @property
     def identity(self) -> Identity:
@@ -150,14 +182,9 @@ class Workspace:
         return self.root / "policy.toml"
 
     @property
-    def table(self) -> Path:
-        """The customer table."""
-        return self.root / "vault" / "customers.parquet"
-
-    @property
-    def interactions(self) -> Path:
-        """The table of interactions."""
-        return self.root / "vault" / "interactions.parquet"
+    def vault(self) -> Path:
+        """The folder of sealed data sets."""
+        return self.root / "vault"
 
     def catalogue(self, digest: str) -> Path:
         """Return where the catalogue with this digest is kept; it is public."""
@@ -192,6 +219,14 @@ class Workspace:
     def _approval(self, contract: Contract) -> Path:
         return self.root / "contracts" / f"{contract.digest().removeprefix('sha256:')}.json"
 
+    def keep_keys(self, settings: KeySettings) -> None:
+        """Write down where the vault's keys come from, from now on.
+
+        Raises:
+            FileFault: coterie.toml cannot be read or written.
+        """
+        write_durably(self.root / "coterie.toml", f"name = {_quoted(self.name)}\n{_told(settings)}".encode())
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the workspace for this process.
@@ -217,3 +252,16 @@ class Workspace:
             yield
         finally:
             os.close(handle)
+
+
+def _quoted(text_: str) -> str:
+    # A JSON text is a TOML text, but for DEL, which JSON leaves as it is.
+    return json.dumps(text_, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _told(settings: KeySettings) -> str:
+    """Return the [keys] table of coterie.toml; nothing for a key file in the workspace, which needs none."""
+    given = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    if given == {"source": "file"}:
+        return ""
+    return "\n[keys]\n" + "".join(f"{name} = {_quoted(value)}\n" for name, value in given.items())

@@ -34,8 +34,10 @@ CODES: dict[str, str] = {
     "rollback": "the partner's ledger does not extend the one that the coordinator saw",
     "awaiting": "the partner's operator has not approved the plan yet",
     "declined": "the partner's operator declined the plan",
+    "consent": "the purpose needs the partner's table of its customers' consents, and there is none",
+    "red-line": "the plan crosses a red line of the partner's policy",
 }
 """Every word that a refusal may say; each is free of data (PRIVACY rule 15)."""
 
-PENDING = frozenset({"awaiting", "contract", "catalogue"})
-"""Words that the partner's operator takes back by looking at the plan, its contract and its items."""
+PENDING = frozenset({"awaiting", "contract", "catalogue", "consent"})
+"""Words that the partner's operator takes back by looking at the plan, its contract, its items and its consents."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from coterie.privacy.errors import Fault
 from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.policy import Policy
+from coterie.privacy.redlines import crossings
 
 __all__ = ["APPROVED", "DECLINED", "Reason", "automatic", "breaches", "misplaced", "unapproved"]
 
@@ -46,7 +47,13 @@ def misplaced(plan: Plan, name: str, key: str, day: datetime.date) -> list[Reaso
 
 def breaches(plan: Plan, policy: Policy, name: str) -> list[Reason]:
     """Return every rule of the policy of the partner called `name` that a plan breaks, but for what is left."""
-    return [*_scope(plan, policy), *_segments(plan, policy), *_asked(plan, policy), *_peers(plan, policy, name)]
+    return [
+        *_red_lines(plan, policy),
+        *_scope(plan, policy),
+        *_segments(plan, policy),
+        *_asked(plan, policy),
+        *_peers(plan, policy, name),
+    ]
 
 
 def automatic(plan: Plan, policy: Policy) -> bool:
@@ -72,6 +79,13 @@ def unapproved(plan: Plan, policy: Policy, decision: str) -> list[Reason]:
         return []
     fix = "see: coterie partner inbox FOLDER, then: coterie partner approve FOLDER PLAN"
     return [_reason("awaiting", "plan", "was not approved by the partner's operator", fix)]
+
+
+def _red_lines(plan: Plan, policy: Policy) -> list[Reason]:
+    """Hold a plan to what is never done; whatever the rest of the policy permits, this stays refused."""
+    divided = policy.segments is not None and policy.segments.by != "hash" and plan.cohort.segments
+    column = policy.segments.by if policy.segments and divided else ""
+    return [Reason("red-line", fault) for fault in crossings(plan, policy.red_lines, divided_by=column)]
 
 
 def _scope(plan: Plan, policy: Policy) -> list[Reason]:

@@ -2,7 +2,7 @@
 
 Everything here is public: bounds, vocabularies and bin edges are written down before any partner's
 data is seen, so encoding with them costs no privacy budget. The contract is data; the module that
-checks a table against it is `clients/vault.py`.
+checks a table against it is `clients/opening.py`.
 """
 
 import datetime
@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.errors import Fault
-from coterie.privacy.schema import integer, number, one_of, text
+from coterie.privacy.schema import LATER, integer, number, one_of, text
 
 __all__ = ["Column", "Contract", "Interactions"]
 
 _WIDEST = 5000  # features: what a coordinator may make a partner hold in memory for each row
+_CELLS: dict[str, object] = {**one_of("randomised", "searchable"), **LATER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Column:
         outside: A value beyond the bounds or vocabulary is an "error", or is "clip"ped to the bounds
             (numeric) or encoded as no value (categorical) and counted locally.
         missing: A missing value is an "error", or is encoded as the "centre" and counted locally.
+        cells: How the column is sealed where a table is exchanged cell by cell: "randomised", or "searchable", where
+            equal values give equal cells (`docs/formats/cells.md` says what that tells).
     """
 
     name: str = field(metadata=text(100))
@@ -44,6 +47,7 @@ class Column:
     values: tuple[str, ...] = ()
     outside: str = field(default="error", metadata=one_of("error", "clip"))
     missing: str = field(default="error", metadata=one_of("error", "centre"))
+    cells: str = field(default="randomised", metadata=_CELLS)
 
     def faults(self, place: str) -> list[Fault]:
         """Return what is wrong with the column beyond its types."""
@@ -125,6 +129,7 @@ class Contract:
         too_many_rows: A customer with more rows is an "error", or a random "sample" of the rows is
             taken and the event counted locally.
         interactions: What rows say where they are interactions; None where they have label and features.
+        customer_cells: As a column's `cells`, of the customer's identifier; it must be searchable for look-ups.
     """
 
     customer: str = field(metadata=text(100))
@@ -133,12 +138,17 @@ class Contract:
     rows_per_customer: int = field(default=1, metadata=integer(1, 256))
     too_many_rows: str = field(default="error", metadata=one_of("error", "sample"))
     interactions: Interactions | None = None
+    customer_cells: str = field(default="randomised", metadata=_CELLS)
 
     def digest(self) -> str:
         """Return the digest by which a partner approves the contract."""
         table = asdict(self)
-        if self.interactions is None:  # contracts that were approved before there were interactions keep their name
+        # Contracts that were approved before there were interactions, or kinds of cells, keep their name.
+        if self.interactions is None:
             del table["interactions"]
+        for kept, name in ((table, "customer_cells"), *((column, "cells") for column in table["columns"])):
+            if kept[name] == "randomised":
+                del kept[name]
         return digest(table)
 
     def faults(self, place: str) -> list[Fault]:

@@ -109,27 +109,30 @@ class Ledger(Log):
         with storage.faults(self._path), storage.transaction(self._db):
             return self._append(kind, body, key=None)
 
-    def reserve(self, charge: Charge, limits: Sequence[Limit], *, declared: int) -> Reservation:
+    def reserve(self, charge: Charge, limits: Sequence[Limit], *, declared: int, rows: str = "") -> Reservation:
         """Charge for a release before it is made.
 
         Args:
             charge: What is to be paid.
             limits: Budgets across studies that must hold after the charge.
             declared: How many charges with this event the plan declared for this kind of step.
+            rows: Commitment to the counts of what was opened for the charge; "" where nothing was opened. It is beside
+                the charge, and no part of what makes it this one.
 
         Returns:
             The durable reservation.
 
         Raises:
             BudgetExhausted: A limit or the plan's own declaration would be exceeded.
-            LedgerFault: The charge was made before, or the ledger cannot be written.
+            LedgerFault: The charge was made before, `rows` is no digest, or the ledger cannot be written.
 
         Guarantees:
             When it returns, the charge survives a crash of process, system or power.
         """
+        body = charge_body(charge, rows)
         with storage.faults(self._path), storage.transaction(self._db):
             self.would_carry(charge, limits, declared=declared)
-            entry = self._append("reserve", charge_body(charge), key=charge.key)
+            entry = self._append("reserve", body, key=charge.key)
             self._db.execute("INSERT INTO unsettled VALUES (?)", (entry.seq,))
             spend(self._db, charge, entry.at)
         return Reservation(entry.seq, charge, None, lost=False)
@@ -215,9 +218,14 @@ class Ledger(Log):
         return bool(self._rows(query, release))
 
     @property
+    def now(self) -> datetime.datetime:
+        """The time of an entry that is written now: the clock's, or the last entry's where the clock went back."""
+        return datetime.datetime.fromisoformat(self._now(self._last()[1]))
+
+    @property
     def today(self) -> datetime.date:
-        """The day of an entry that is written now: the clock's, or the last entry's where the clock went back."""
-        return datetime.date.fromisoformat(self._now(self._last()[1])[:10])
+        """The day of an entry that is written now."""
+        return self.now.date()
 
     @property
     def year(self) -> int:

@@ -252,10 +252,15 @@ def plan_from_dict(table: Mapping[str, Any]) -> Plan:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if dataclasses.is_dataclass(value):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: _plain(item) for name, item in pairs if item is not None}
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: _plain(item) for f, item in pairs if item is not None and not _unsaid(f, item)}
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def _unsaid(field_: dataclasses.Field[Any], item: object) -> bool:
+    """Tell whether a field came later and says nothing new: plans of before keep their digest."""
+    return "later" in field_.metadata and item == field_.default

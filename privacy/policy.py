@@ -10,13 +10,16 @@ from typing import Any
 
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
+from coterie.privacy.errors import FileFault
 from coterie.privacy.plan import RECOMMENDERS, SECURE
+from coterie.privacy.redlines import RedLines, unreadable
 from coterie.privacy.renyi import Filter
-from coterie.privacy.schema import integer, load, number, one_of, parse, read, text
+from coterie.privacy.schema import integer, load, number, one_of, parse, text
 
 __all__ = [
     "Approval",
     "Budget",
+    "Consent",
     "Policy",
     "Segments",
     "all_limits",
@@ -74,6 +77,18 @@ class Approval:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Consent:
+    """For which purposes customers need not be in the partner's table of consents.
+
+    Args:
+        elsewhere: Purposes that rest on another legal ground, each with the ground and where it is written down. For
+            every other one, only customers are read whose consent to it is in the table.
+    """
+
+    elsewhere: dict[str, str] = field(default_factory=dict, metadata=text(200))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """A partner's rules; see `docs/policy.md` for each key.
 
@@ -97,6 +112,8 @@ class Policy:
         budget: What may be spent.
         segments: How customers are divided, fixed with the first consent; None where they are not.
         approval: What is approved without a person; None where a person approves every plan.
+        consent: Which purposes need no table of consents; where it is missing, all of them do.
+        red_lines: What is never done, whatever else is permitted.
     """
 
     coordinator: str = field(metadata=text(100))
@@ -114,25 +131,36 @@ class Policy:
     peers: dict[str, str] = field(default_factory=dict, metadata=text(100))
     minimum_colluders: int = field(default=1, metadata=integer(1, 1000))
     approval: Approval | None = None
+    consent: Consent = field(default_factory=Consent)
+    red_lines: RedLines = field(default_factory=RedLines)
+
+    def consents(self, purpose: str) -> bool:
+        """Return whether a purpose rests on the table of consents: no other legal ground is named for it."""
+        return purpose not in self.consent.elsewhere
 
 
 def read_policy(path: Path) -> Policy:
     """Read a policy file.
 
     Raises:
-        FileFault: It is missing or breaks the schema.
+        FileFault: It is missing or breaks the schema, or a red line could be misread.
     """
-    return read(Policy, path)
+    policy, _ = read_rules(path)
+    return policy
 
 
 def read_rules(path: Path) -> tuple[Policy, dict[str, Any]]:
     """Read a policy file once: its rules, and its content as it stands there.
 
     Raises:
-        FileFault: It is missing or breaks the schema.
+        FileFault: It is missing or breaks the schema, or a red line could be misread.
     """
     content = load(path)
-    return parse(Policy, content, place=str(path)), content
+    policy = parse(Policy, content, place=str(path))
+    misread = unreadable(policy.red_lines, f"{path}: red_lines")
+    if misread:
+        raise FileFault(*misread)
+    return policy, content
 
 
 def policy_digest(path: Path) -> str:

@@ -19,9 +19,12 @@ from typing import Any, TypeVar
 
 from coterie.privacy.errors import Fault, FileFault
 
-__all__ = ["Rule", "integer", "load", "number", "one_of", "parse", "read", "text"]
+__all__ = ["LATER", "Rule", "integer", "load", "number", "one_of", "parse", "read", "text"]
 
 T = TypeVar("T")
+
+LATER = {"later": True}
+"""Metadata of a field that came after plans were signed: with its default it is no part of a digest."""
 
 _LONGEST_KEY = 200
 

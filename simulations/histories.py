@@ -20,6 +20,7 @@ from coterie.clients.catalogues import match_items
 from coterie.clients.groups import is_held_out
 from coterie.clients.interactions import wanted_rows
 from coterie.clients.purchases import Purchases, read_purchases
+from coterie.clients.tables.files import table_at
 from coterie.models.catalogue import Catalogue
 from coterie.models.histories import Histories
 from coterie.privacy.contract import Contract
@@ -93,7 +94,7 @@ def _read(table: pa.Table, contract: Contract, catalogue: Catalogue) -> Purchase
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
         pyarrow.parquet.write_table(table, path)
-        return read_purchases(path, wanted_rows(contract), lambda codes: match_items(codes, catalogue))
+        return read_purchases(table_at(path), wanted_rows(contract), lambda codes: match_items(codes, catalogue))
 
 
 def _others(

@@ -12,8 +12,11 @@ from flwr.app import Context
 
 from coterie.clients.catalogues import write_catalogue
 from coterie.clients.intake import take_in, take_in_interactions
+from coterie.clients.tables.held import HeldTable
+from coterie.clients.vault import open_vault
 from coterie.clients.workspace import Workspace
 from coterie.models.catalogue import Catalogue
+from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.identity import Identity
@@ -89,16 +92,15 @@ def equip(
     }
     keyed = tuple(dataclasses.replace(p, key=workspaces[p.name].identity.public) for p in plan.partners)
     for name, workspace in workspaces.items():
-        source = workspace.root / "vault" / "source.parquet"
-        pa.parquet.write_table(tables[name], source, compression="zstd")
-        if catalogue is None:
-            take_in(workspace.root, source, plan.contract)
-        else:
-            items = workspace.root / "items.parquet"
-            write_catalogue(catalogue, items)
-            take_in_interactions(workspace.root, source, plan, items)
-            items.unlink()
-        source.unlink()
+        with open_vault(workspace.root, now) as vault:
+            source = HeldTable(tables[name], f"the table of {name}")
+            if catalogue is None:
+                take_in(vault, source, plan.contract)
+            else:
+                items = workspace.root / "items.parquet"
+                write_catalogue(catalogue, items)
+                take_in_interactions(vault, source, plan, items)
+                items.unlink()
         peers = {partner.name: partner.key for partner in keyed if partner.name != name}
         write_durably(workspace.policy, _policy(plan, coordinator, peers).encode())
     return dataclasses.replace(plan, partners=keyed)
@@ -157,6 +159,9 @@ delta = {plan.privacy.delta}
 
 [approval]
 automatic_epsilon = {plan.privacy.epsilon}
+
+[consent.elsewhere]
+{_quoted(plan.purpose)} = "simulation: made-up or public customers, whom nobody could ask"
 
 [peers]
 {pinned}"""

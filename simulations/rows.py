@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie.clients.opening import open_table
 from coterie.clients.task import encoding_of
-from coterie.clients.vault import open_table
-from coterie.clients.workspace import Workspace
+from coterie.clients.vault import CUSTOMERS, open_vault
 from coterie.models.features import encode
+from coterie.privacy.clock import now
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import OsSource
 
@@ -51,9 +52,10 @@ def read_rows(plan: Plan, folders: Sequence[Path]) -> tuple[dict[str, Rows], dic
     training: dict[str, Rows] = {}
     held_out: dict[str, Rows] = {}
     for partner, folder in zip(plan.partners, folders, strict=True):
-        workspace = Workspace(folder)
         stream = OsSource().stream("baselines")
-        opened = open_table(workspace.table, plan.contract, group_key=workspace.group_key, stream=stream)
+        with open_vault(folder, now) as vault:
+            group_key = vault.workspace.group_key
+            opened = open_table(vault.table(CUSTOMERS), plan.contract, group_key=group_key, stream=stream)
         features = encode(encoding_of(plan.contract), opened.columns)
         for rows, mine in ((training, ~opened.held_out), (held_out, opened.held_out)):
             rows[partner.name] = Rows(features[mine], opened.labels[mine], opened.customer[mine])

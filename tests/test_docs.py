@@ -12,7 +12,8 @@ from typer.main import get_command
 
 from coterie.cli.main import app
 from coterie.privacy import contract, entries, events, plan, release
-from coterie.privacy.policy import Approval, Budget, Policy
+from coterie.privacy.policy import Approval, Budget, Consent, Policy
+from coterie.privacy.redlines import RedLines
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,12 +54,12 @@ def test_every_event_is_described():
         assert f"`{kind.kind}`" in text("docs/releases.md")
 
 
-KEYS = dataclasses.fields(Policy) + dataclasses.fields(Budget) + dataclasses.fields(Approval)
+KEYS = [field for kind in (Policy, Budget, Approval, Consent, RedLines) for field in dataclasses.fields(kind)]
 
 
 @pytest.mark.parametrize("field", KEYS, ids=lambda field: field.name)
 def test_every_key_of_a_policy_is_described(field):
-    assert re.search(rf"`(approval\.|budget\.)?{field.name}", text("docs/policy.md"))
+    assert re.search(rf"`(approval\.|budget\.|consent\.|red_lines\.)?{field.name}", text("docs/policy.md"))
 
 
 STUDY = (

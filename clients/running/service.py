@@ -12,6 +12,7 @@ from pathlib import Path
 from coterie.clients.joined import joined
 from coterie.clients.workspace import Workspace
 from coterie.privacy.clock import now
+from coterie.privacy.fields.sources.settings import secret_variables
 from coterie.processes.health import serve
 from coterie.processes.held import hold
 from coterie.processes.logs import json_log
@@ -30,17 +31,21 @@ def children(workspace: Workspace, environment: dict[str, str]) -> tuple[Child, 
 
     Args:
         workspace: The partner's.
-        environment: What they are started with.
+        environment: What they are started with; what leads to the vault's keys is the worker's alone.
+
+    Raises:
+        FileFault: The workspace's settings are wrong.
     """
-    room = "coterie.clients.running"
+    room, secret = "coterie.clients.running", secret_variables(workspace.key_settings)
+    public = {name: value for name, value in environment.items() if name not in secret}
     return tuple(
         Child(
             name,
             (sys.executable, "-m", f"{room}.{name}", str(workspace.root.absolute())),
-            environment,
+            given,
             workspace.logs / f"{name}.out",
         )
-        for name in (_SUPERNODE, _WORKER)
+        for name, given in ((_SUPERNODE, public), (_WORKER, environment))
     )
 
 

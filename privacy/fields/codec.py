@@ -149,7 +149,7 @@ class SearchableCells:
         return self.seal_piece(values)
 
     def seal_piece(self, values: Sequence[str | None], *, first: int = 1) -> list[str]:
-        """Seal a piece of a column, whose counts the caller checks as a whole (`check_counts`) before it shows any cell.
+        """Seal a piece of a column; the caller checks the whole column (`check_counts`) before any cell is shown.
 
         Args:
             values: Texts.

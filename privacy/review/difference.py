@@ -11,29 +11,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from coterie.privacy.plain import plain
+from coterie.privacy.review.changes import Change, another_vault, rule_changes, vault_changes
 from coterie.privacy.review.explain import quoted
+from coterie.privacy.review.holding import erasure_words
 from coterie.privacy.review.verdict import Budget, Study, Verdict
 
 __all__ = ["Change", "Difference", "Movement", "difference"]
 
 _T = TypeVar("_T")
-_MISSING = object()
-_LONGEST = 200  # characters of a rule's value
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing with another value than before.
-
-    Args:
-        name: What it is: a rule of the policy, or a study.
-        then: Its value in words; "" where it was not there.
-        now: Likewise.
-    """
-
-    name: str
-    then: str
-    now: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +59,8 @@ class Difference:
         policies: How many policies came into force since; one that was there for a day shows here alone.
         models: Names of the studies whose models were received since.
         refusals: Reasons of each refusal since.
+        vault: How the data lie otherwise than before: versions, keys and where they come from.
+        erasures: What is said of each erasure since.
     """
 
     partner: str
@@ -88,6 +75,8 @@ class Difference:
     policies: int
     models: tuple[str, ...]
     refusals: tuple[tuple[str, ...], ...]
+    vault: tuple[Change, ...]
+    erasures: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -113,6 +102,11 @@ class Difference:
                 f"Rule {quoted(one.name)}: {one.then or 'not there'} then, {one.now or 'not there'} now."
                 for one in self.policy
             ),
+            *(
+                f"Vault, {one.name}: {one.then or 'not there'} then, {one.now or 'not there'} now."
+                for one in self.vault
+            ),
+            *self.erasures,
             *([f"Policies that came into force since: {self.policies}."] if self.policies else []),
             *(f"Model received: {quoted(name)}." for name in self.models),
             *(f"Refused: {', '.join(codes) or 'without a reason'}." for codes in self.refusals),
@@ -139,10 +133,12 @@ def difference(old: Verdict, new: Verdict) -> Difference:
         studies_added=tuple(plain(study.name) for plan, study in after.items() if plan not in before),
         studies_changed=tuple(_charged(before, after)),
         budgets=_budgets(old, new),
-        policy=_policy(old.policy, new.policy),
+        policy=rule_changes(old.policy, new.policy),
         policies=len(_added(old.rules, new.rules)),
         models=tuple(plain(names.get(one.plan, one.plan)) for one in _added(old.models, new.models)),
         refusals=tuple(tuple(plain(code) for code in one.codes) for one in _added(old.refusals, new.refusals)),
+        vault=vault_changes(old.at_rest, new.at_rest),
+        erasures=tuple(erasure_words(one) for one in _added(old.at_rest.erasures, new.at_rest.erasures)),
     )
 
 
@@ -174,6 +170,8 @@ def _history(old: Verdict, new: Verdict, before: Mapping[str, Study], after: Map
     pairs = ((old.models, new.models), (old.refusals, new.refusals), (old.rules, new.rules))
     if any(tuple(now[: len(then)]) != tuple(then) for then, now in pairs):
         found.append("a model, refusal or policy of the old ledger is another one in the new")
+    if another_vault(old.at_rest, new.at_rest):
+        found.append("what the old ledger tells of the vault and of erasures is another story in the new")
     return [*found, *_studies(before, after)]
 
 
@@ -258,41 +256,6 @@ def _moved(one: Movement) -> str:
         for epsilon, share in ((one.epsilon_then, one.share_then), (one.epsilon_now, one.share_now))
     )
     return f"{one.name.capitalize()}, group {one.group}: {then} then, {now} now."
-
-
-def _policy(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> tuple[Change, ...]:
-    then, now = _flat(old or {}), _flat(new or {})
-    keys = sorted({*then, *now})
-    return tuple(
-        _rule(key, then.get(key, _MISSING), now.get(key, _MISSING))
-        for key in keys
-        if then.get(key, _MISSING) != now.get(key, _MISSING)
-    )
-
-
-def _rule(key: str, then: object, now: object) -> Change:
-    """Say how a rule changed; of two lists, what only one of them holds, unless their order is all that differs."""
-    if isinstance(then, list) and isinstance(now, list):
-        gone, new = [one for one in then if one not in now], [one for one in now if one not in then]
-        if gone or new:
-            return Change(f"{plain(key)}, what differs", _word(gone), _word(new))
-    return Change(plain(key), _word(then), _word(now))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return every value of nested tables by its path."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        path = f"{prefix}{key}"
-        flat.update(_flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value})
-    return flat
-
-
-def _word(value: object) -> str:
-    if value is _MISSING:
-        return ""
-    text = plain(json.dumps(value, ensure_ascii=False, sort_keys=True))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _added(old: Sequence[_T], new: Sequence[_T]) -> Sequence[_T]:

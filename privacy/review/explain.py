@@ -19,6 +19,7 @@ from coterie.privacy.review.composition import (
     replaced,
     worst_profile,
 )
+from coterie.privacy.review.holding import at_rest_words
 from coterie.privacy.review.profile import words
 from coterie.privacy.review.trust import LOCAL, secure_words
 from coterie.privacy.review.verdict import Budget, Study, Verdict
@@ -68,6 +69,7 @@ def explain(verdict: Verdict) -> tuple[Section, ...]:
         ("The verdict", _verdict(verdict)),
         ("Whose data, and for what", _purposes(verdict)),
         ("Who is protected against whom", _adversary(verdict)),
+        ("The data", _data(verdict)),
         *(
             (
                 f"What was spent: {quoted(study.name)}",
@@ -140,6 +142,15 @@ def _adversary(verdict: Verdict) -> list[str]:
     if told < len(verdict.studies):
         lines.append("For some studies it could not be told against whom protection holds.")
     return lines
+
+
+def _data(verdict: Verdict) -> list[str]:
+    doubts = {
+        "fails": "What the ledger says here contradicts itself: see the verdict. It is told as it stands there.",
+        "open": "Not all of this could be decided: see the verdict.",
+    }
+    status = next((check.status for check in verdict.checks if check.name == "vault"), "")
+    return [*([doubts[status]] if status in doubts else []), *at_rest_words(verdict.at_rest)]
 
 
 def _uncovered(verdict: Verdict) -> list[str]:

@@ -26,6 +26,7 @@ from coterie.privacy.review.composition import (
     worst_profile,
 )
 from coterie.privacy.review.divergence import rho
+from coterie.privacy.review.holding import NOTHING, at_rest_facts
 from coterie.privacy.review.profile import words
 from coterie.privacy.review.trust import declared, opened, surplus
 from coterie.privacy.review.verdict import Study, Verdict
@@ -56,6 +57,7 @@ TOPICS: tuple[str, ...] = (
     "tuning",
     "metrics",
     "retention",
+    "encryption at rest",
     "software",
     "not covered",
     "cannot be proved",
@@ -133,6 +135,7 @@ def facts(verdict: Verdict, study: Study) -> tuple[Fact, ...]:
         *(_figures(case, found) if found is not None and not found.void else _nothing(case)),
         *_budgets(case),
         *_public(case),
+        *_at_rest(case),
         *(Fact(topic, name, text, DECLARED) for topic, name, text in declared(study.trust)),
         *(Fact("not covered", f"{n}", text, DECLARED) for n, text in enumerate(not_covered(study.trust), start=1)),
         *(Fact("cannot be proved", f"{n}", text, DECLARED) for n, text in enumerate(CANNOT_PROVE, start=1)),
@@ -252,6 +255,15 @@ def _budgets(case: _Case) -> list[Fact]:
             value = f"{100 * budget.share:.3g} % used of {of}; epsilon so far {budget.spent:.4g}{but}"
             rows.append(Fact(topic, f"{budget.name}, group {budget.group}", value, basis))
     return rows or [Fact(topic, "budgets", "cannot be told: the ledger holds no policy", DECLARED)]
+
+
+def _at_rest(case: _Case) -> list[Fact]:
+    """What the ledger tells of how the data lie; that they do, no file can show."""
+    topic, rows = "encryption at rest", at_rest_facts(case.verdict.at_rest)
+    if not rows:
+        return [Fact(topic, "what the ledger tells", NOTHING, DECLARED)]
+    (name, how), *said = rows
+    return [Fact(topic, name, how, DECLARED), *(case.checked(topic, *row, "vault") for row in said)]
 
 
 def _public(case: _Case) -> list[Fact]:

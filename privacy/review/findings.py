@@ -25,6 +25,7 @@ ASKS: Mapping[str, str] = {
     "budgets": "Was no budget ever exceeded, after any entry?",
     "accountants": "Do two independent accountants confirm what each study may spend and did spend?",
     "receipts": "Was everything that the coordinator received paid for?",
+    "vault": "Was every table sealed before it was read, and is what is said of keys and erasures true to the entries?",
     "cards": "Does every model's card say what plan, record and accountant say?",
     "bundles": "Do the partners' bundles tell of the same studies?",
 }

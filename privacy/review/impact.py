@@ -204,6 +204,7 @@ def _measures(verdict: Verdict) -> str:
             "\n".join(["| question | answer |", "|---|---|", *checks]),
             "Budgets in force:",
             _list(budgets or ["none can be told: the ledger holds no policy"]),
+            _told(explain(verdict), "The data"),
             f"Cosigned states of the ledger: {len(verdict.cosigned)}. Models received: {len(verdict.models)}.",
             _todo("security of the partner's own systems, access rights, training, and handling of incidents"),
         ]

@@ -22,7 +22,7 @@ LARGEST = 1 << 20
 LONGEST = 20_000
 """Bytes of the longest entry whose text is shown."""
 
-_TELLING = {"opened", "policy", "consent", "refusal", "lost", "model"}
+_TELLING = {"opened", "policy", "consent", "refusal", "lost", "model", "erasure"}
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,58 @@
 from collections.abc import Mapping
 from typing import Any
 
+from coterie.privacy.charges import Entry
 from coterie.privacy.errors import CoterieError
+from coterie.privacy.policy import Policy
 from coterie.privacy.record import StudyRecord, read_record
 from coterie.privacy.review.consents import Consented, release_name
+from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.verdict import Model
 
-__all__ = ["received"]
+__all__ = ["Receipts"]
 
 
-def received(
+class Receipts:
+    """The models that were received while a ledger is read, and the records that they came with.
+
+    Args:
+        name: The partner's name.
+        signed: Signed records as bytes, by the plan that they speak of.
+        findings: Where what does not hold is written down.
+    """
+
+    def __init__(self, name: str, signed: Mapping[str, bytes], findings: Findings) -> None:
+        self._name, self._signed, self._findings = name, signed, findings
+        self.models: list[Model] = []
+        self.records: dict[str, StudyRecord] = {}
+
+    def take(self, entry: Entry, study: Consented | None, policy: Policy | None) -> None:
+        """Read an entry of kind "model".
+
+        Args:
+            entry: The entry.
+            study: The study that it names, or None where nobody consented to one.
+            policy: What is in force, or None where that is not known.
+        """
+        body = entry.body
+        data = self._signed.get(body["plan"])
+        if study is None:
+            self._findings.fail("receipts", entry.seq, "received the model of a study without consent")
+            return
+        if data is None or policy is None:
+            self._findings.open("receipts", entry.seq, "the record of its study is not in the bundle")
+            return
+        record, faults = _received(body, data, policy.coordinator, name=self._name, study=study)
+        for says in faults:
+            self._findings.fail("receipts", entry.seq, says)
+        if record is None:
+            return
+        self.records[body["plan"]] = record
+        metrics = tuple(sorted(record.metrics.items()))
+        self.models.append(Model(entry.seq, entry.at, body["plan"], body["model"], metrics))
+
+
+def _received(
     body: Mapping[str, Any], data: bytes, coordinator: str, *, name: str, study: Consented
 ) -> tuple[StudyRecord | None, list[str]]:
     """Return the record that a received model came with, and what is wrong with it.

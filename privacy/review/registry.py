@@ -78,7 +78,7 @@ def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
                 "mechanisms": said("guarantee", "sampling", "randomness", "floating point", "software"),
             },
         },
-        "evidence": _evidence(verdict, study),
+        "evidence": _evidence(verdict, study) | {"encryption_at_rest": said("encryption at rest")},
         "to_be_completed": list(_MISSING),
     }
 

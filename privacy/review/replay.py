@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Charge, Entry, charge_of, year_of
 from coterie.privacy.compliance import breaches
-from coterie.privacy.entries import SHAPES, check_entry, is_time
+from coterie.privacy.entries import check_entry
 from coterie.privacy.errors import Fault, FileFault, LedgerFault, PlanFault
 from coterie.privacy.policy import Policy
-from coterie.privacy.record import StudyRecord
 from coterie.privacy.review.approvals import Approvals
 from coterie.privacy.review.consents import (
     Consented,
@@ -23,17 +22,19 @@ from coterie.privacy.review.consents import (
     declared_events,
     release_name,
 )
+from coterie.privacy.review.course import Course
 from coterie.privacy.review.findings import Findings
 from coterie.privacy.review.openings import sum_faults
-from coterie.privacy.review.receipts import received
+from coterie.privacy.review.receipts import Receipts
+from coterie.privacy.review.sealings import Sealings
 from coterie.privacy.review.spent import TOLERANCE, Spent, moves_order
-from coterie.privacy.review.verdict import Model, Point, Refusal, Rules
+from coterie.privacy.review.verdict import Point, Refusal, Rules
 from coterie.privacy.schema import parse
+from coterie.privacy.shapes import SHAPES, is_time
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["Replay"]
 
-_MOST_POINTS = 4096
 _EARLIER = frozenset({"consent", "refusal", "reserve", "settle", "lost"})  # kinds of version 1
 
 
@@ -52,14 +53,14 @@ class Replay:
         self, key: str, name: str, *, plans: dict[str, bytes], records: dict[str, bytes], findings: Findings
     ) -> None:
         self.key, self.name = key, name
-        self._plans, self._records, self.findings = plans, records, findings
+        self._plans, self.findings = plans, findings
+        self.receipts = Receipts(name, records, findings)
         self.spent = Spent()
         self.studies: dict[str, Consented] = {}
         self.open: dict[int, Charge] = {}
-        self.points: list[Point] = []
+        self.course = Course()
         self.refusals: list[Refusal] = []
-        self.models: list[Model] = []
-        self.records: dict[str, StudyRecord] = {}
+        self.sealings = Sealings()
         self.policies: dict[str, Policy] = {}
         self.carried = 0
         self.rules: list[Rules] = []
@@ -69,7 +70,6 @@ class Replay:
         self._unit, self._approvals = Unit(), Approvals()
         self._opened = False
         self.last = ""
-        self._step, self._seen = 1, 0
         self._by_kind: Mapping[str, Callable[[Entry], None]] = {
             "opened": self._open,
             "policy": self._policy,
@@ -82,6 +82,8 @@ class Replay:
             "model": self._model,
             "keys": self._sum,
             "opening": self._sum,
+            "vault": self._vault,
+            "erasure": self._erasure,
         }
 
     @property
@@ -111,13 +113,15 @@ class Replay:
         if self.last and self.spent.most(year_of(self.last)) > 1 + TOLERANCE:
             self.findings.open("budgets", 0, "more is spent than the last policy allows: an earlier one allowed more")
         for plan, study in self.studies.items():
-            if study.settled and plan not in self.records:
+            if study.settled and plan not in self.receipts.records:
                 says = "no record of the coordinator says what it received for this study"
                 self.findings.open("receipts", study.entry, says)
         for waiting in self._waiting.values():
             for entry, _ in waiting:
                 rule = "its policy is not in the ledger, so whether the plan kept it was not checked"
                 self.findings.open("consents", entry.seq, rule)
+        for seq, says in self.sealings.left_open():
+            self.findings.open("vault", seq, says)
 
     def _time(self, entry: Entry) -> None:
         if entry.at == self.last:
@@ -193,6 +197,8 @@ class Replay:
 
     def _permitted(self, entry: Entry, study: Consented, policy: Policy) -> None:
         """Hold a consent against the policy that it names."""
+        for says in self.sealings.against(entry, entry.body["purpose"], policy):
+            self.findings.fail("vault", entry.seq, says)
         data = self._plans.get(entry.body["plan"])
         if data is None:
             self.findings.open("consents", entry.seq, "its plan is not in the bundle")
@@ -217,6 +223,8 @@ class Replay:
         charge = charge_of(entry)
         study = self.studies.get(charge.plan)
         self.open[entry.seq] = charge
+        for says in self.sealings.charged(entry, self.policies.get(self._in_force), self._in_force):
+            self.findings.fail("vault", entry.seq, says)
         if charge.random != "os":
             self.findings.fail("randomness", entry.seq, "its noise was not drawn from the system's secret randomness")
         if study is None:
@@ -228,9 +236,8 @@ class Replay:
         for limit, share in self.spent.add(charge, entry.at):
             if share > 1 + TOLERANCE:
                 self.findings.fail("budgets", entry.seq, f"exceeds the {limit.name} for group {charge.group}")
-            self._seen += 1
-            if self._seen % self._step == 0:
-                self._point(Point(entry.seq, entry.at, limit.span, charge.group, share, charge.plan))
+            if self.course.wants():
+                self.course.keep(Point(entry.seq, entry.at, limit.span, charge.group, share, charge.plan))
 
     def _declared(self, entry: Entry, charge: Charge, study: Consented) -> None:
         """Hold a charge against what the consent declared, and against the policy in force now."""
@@ -272,26 +279,12 @@ class Replay:
             self.findings.fail("openings", entry.seq, says)
 
     def _model(self, entry: Entry) -> None:
-        body = entry.body
-        study = self.studies.get(body["plan"])
-        data, policy = self._records.get(body["plan"]), self.policies.get(self._in_force)
-        if study is None:
-            self.findings.fail("receipts", entry.seq, "received the model of a study without consent")
-            return
-        if data is None or policy is None:
-            self.findings.open("receipts", entry.seq, "the record of its study is not in the bundle")
-            return
-        record, faults = received(body, data, policy.coordinator, name=self.name, study=study)
-        for says in faults:
-            self.findings.fail("receipts", entry.seq, says)
-        if record is None:
-            return
-        self.records[body["plan"]] = record
-        metrics = tuple(sorted(record.metrics.items()))
-        self.models.append(Model(entry.seq, entry.at, body["plan"], body["model"], metrics))
+        self.receipts.take(entry, self.studies.get(entry.body["plan"]), self.policies.get(self._in_force))
 
-    def _point(self, point: Point) -> None:
-        """Keep a picture's worth of points: every one at first, then every second, fourth, ..."""
-        self.points.append(point)
-        if len(self.points) > _MOST_POINTS:
-            self.points, self._step = self.points[::2], self._step * 2
+    def _vault(self, entry: Entry) -> None:
+        for says in self.sealings.take(entry):
+            self.findings.fail("vault", entry.seq, says)
+
+    def _erasure(self, entry: Entry) -> None:
+        for says in self.sealings.erasure(entry):
+            self.findings.fail("vault", entry.seq, says)

@@ -73,15 +73,15 @@ def budgets_of(replay: Replay) -> tuple[Budget, ...]:
 def check_cards(cards: Sequence[Any], replay: Replay, studies: Sequence[Study]) -> None:
     """Hold every model's card against plan, record and recomputed epsilon."""
     told_of = {str(card.get("plan")) for card in cards if isinstance(card, dict)}
-    for received in replay.models:
+    for received in replay.receipts.models:
         if received.plan not in told_of:
             replay.findings.open("cards", received.entry, "the card of its model is not in the bundle")
-    models = {model.plan: model for model in replay.models}
+    models = {model.plan: model for model in replay.receipts.models}
     known = {study.plan: study for study in studies}
     for number, card in enumerate(cards, start=1):
         named = str(card.get("plan")) if isinstance(card, dict) else ""
         plan = replay.studies[named].plan if named in replay.studies else None
-        record, model = replay.records.get(named), models.get(named)
+        record, model = replay.receipts.records.get(named), models.get(named)
         claimed = [group.claimed for group in known[named].groups] if named in known else []
         if plan is None or record is None or model is None or None in claimed:
             replay.findings.open("cards", 0, f"card {number} is of no model that could be checked")

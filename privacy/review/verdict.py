@@ -6,6 +6,7 @@ from typing import Any
 
 from coterie.privacy.events import Event
 from coterie.privacy.review.accountants import Recomputed
+from coterie.privacy.review.atrest import AtRest
 from coterie.privacy.review.openings import Openings
 
 __all__ = ["Budget", "Check", "Finding", "GroupSpent", "Model", "Point", "Refusal", "Rules", "Study", "Verdict"]
@@ -241,6 +242,7 @@ class Verdict:
         paid: What that is made of, by group: for every kind of customer, events and how many times each was charged.
         carried: How many entries were carried over from version 1, which kept no tree: what they were before that
             cannot be shown.
+        at_rest: What the ledger tells of how the data are kept, and of erasures.
     """
 
     partner: str
@@ -266,6 +268,7 @@ class Verdict:
     life: dict[str, tuple[float, ...]] = field(default_factory=dict)
     paid: dict[str, tuple[tuple[tuple[Event, int], ...], ...]] = field(default_factory=dict)
     carried: int = 0
+    at_rest: AtRest = field(default_factory=AtRest)
 
     @property
     def status(self) -> str:
@@ -285,11 +288,8 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         table: dict[str, Any] = {"status": self.status, "verdict": self.line, **dataclasses.asdict(self)}
-        del (
-            table["received"],
-            table["released"],
-            table["paid"],
-        )  # for comparing bundles; the ledger itself tells them better
+        for name in ("received", "released", "paid"):  # for comparing bundles; the ledger itself tells them better
+            del table[name]
         for study, told in zip(self.studies, table["studies"], strict=True):
             for group, fields in zip(study.groups, told["groups"], strict=True):
                 fields["events"] = [(str(event), count) for event, count in group.events]

@@ -41,12 +41,14 @@ CANNOT_PROVE: tuple[str, ...] = (
     "alone. Earlier bundles and the bundles of other partners narrow this.",
     "With secure aggregation: that other partners added their share of the noise, kept their keys and did not work "
     "with the coordinator. Their own bundles show what they were charged and signed, and no more.",
+    "That rows lay sealed, in the vault and nowhere else, and that older keys are gone wherever they were: the ledger "
+    "tells what was said to be sealed, under which source of keys, and when older ones were said to be destroyed.",
     "The clock: times are the partner's own. They never go back, and cosignatures carry the coordinator's time.",
 )
 
 _SLACK = 86_400  # seconds that clocks of partner and coordinator may differ by
 _SIZE = re.compile(r"[^\n]{1,100}\n(0|[1-9][0-9]{0,15})\n")
-_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys", "openings"})
+_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys", "openings", "vault"})
 
 
 def verify_bundle(
@@ -254,6 +256,8 @@ class _Review:
             cosigned += [(checkpoint.size, one.key, one.at) for one in by]
         asked = {name for name in _ASKED if accounting or name != "cards"} | self.asked
         asked |= {"openings"} if sums_asked(replay) else set()
+        at_rest = replay.sealings.summary()
+        asked |= {"vault"} if at_rest.datasets else set()
         return Verdict(
             partner=self.header.partner,
             key=self.header.key,
@@ -264,20 +268,21 @@ class _Review:
             checks=self.findings.checks(frozenset(asked)),
             studies=studies,
             budgets=budgets_of(replay),
-            points=tuple(replay.points),
+            points=tuple(replay.course.points),
             refusals=tuple(replay.refusals),
-            models=tuple(replay.models),
+            models=tuple(replay.receipts.models),
             cosigned=tuple(cosigned),
             policy=replay.rules[-1].content if replay.rules else None,
             rules=tuple(replay.rules),
             coordinators=replay.coordinators,
             plans=_plans(replay),
-            records={plan: record.digest() for plan, record in replay.records.items()},
-            received={plan: _received(record) for plan, record in replay.records.items()},
+            records={plan: record.digest() for plan, record in replay.receipts.records.items()},
+            received={plan: _received(record) for plan, record in replay.receipts.records.items()},
             released={plan: frozenset(name for _, _, name in s.settled) for plan, s in replay.studies.items()},
             paid={group: replay.spent.events(group) for group in replay.spent.groups()},
             life={group: replay.spent.for_life(group) for group in replay.spent.groups()},
             carried=replay.carried,
+            at_rest=at_rest,
         )
 
 

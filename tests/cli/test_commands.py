@@ -135,6 +135,7 @@ def test_a_partner_can_be_made_previewed_and_scored(coterie, tmp_path, small_stu
         ("ed25519:...", key.strip()),
         ('customer = "customer_id"', f'customer = "{plan.contract.customer}"'),
         ('labels = ["label"]', f'labels = ["{plan.contract.label}"]'),
+        ('# "propensity.example"', '"propensity.example"'),
         ("propensity.example", plan.purpose),
         ("columns = []", f"columns = {json.dumps([c.name for c in plan.contract.columns])}"),
         ("delta = 1e-6", "delta = 1e-5"),
@@ -147,7 +148,7 @@ def test_a_partner_can_be_made_previewed_and_scored(coterie, tmp_path, small_stu
     assert code == 1
     assert "approved" in out
     code, _, _ = coterie(
-        "partner", "import", tmp_path / "books", tmp_path / "books.parquet", "--plan", tmp_path / "plan.json"
+        "partner", "seal", tmp_path / "books", tmp_path / "books.parquet", "--plan", tmp_path / "plan.json"
     )
     assert code == 0
     code, out, _ = coterie("partner", "preview", tmp_path / "books", tmp_path / "plan.json", "--json")

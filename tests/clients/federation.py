@@ -15,13 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from flwr.app import Message, RecordDict
 from flwr.common.serde import message_to_proto
 
 from coterie.clients.app import client_app
+from coterie.clients.keeping import Record, keeping_of
 from coterie.clients.node import open_node
+from coterie.clients.sealing import stage
+from coterie.clients.tables.table import whole
 from coterie.clients.task import Task, encoding_of
+from coterie.clients.vault import CUSTOMERS, open_vault
 from coterie.clients.wire import encode_plan, encode_task, split_head, with_head
 from coterie.clients.workspace import Workspace
 from coterie.models import propensity
@@ -44,7 +47,7 @@ MORE = (*NAMES, "damson", "elder", "fig")
 TODAY = datetime.datetime(2031, 5, 4, 12, tzinfo=datetime.UTC)
 REGIONS = ("north", "south", "east")
 SEEDED = SeededSource(b"tests")
-BOOKKEEPING = ("opened", "policy", "model")
+BOOKKEEPING = ("opened", "policy", "model", "vault")
 AT_ONCE = Patience(seconds=0.0, poll=0.0)  # a reply that is not there at the first look is not waited for
 
 CONTRACT = Contract(
@@ -215,9 +218,42 @@ class Federation:
         path = self.folders[name] / "reports" / file
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
+    def kept(self, name: str = "amber") -> dict[str, Record]:
+        """The sealed counts of what was opened, by the commitments to them."""
+        with self.workspace(name).lock():
+            return {record.commitment: record for record in keeping_of(self.workspace(name)).read_all()}
+
+    def noted(self, name: str = "amber") -> set[str]:
+        """Every count that was kept of what was opened, in words."""
+        return {f"{what}: {count}" for record in self.kept(name).values() for what, count in record.counts.items()}
+
     def put(self, table: pa.Table, name: str = "amber") -> None:
         """Put a table into a vault as it is, past the checks of the intake."""
-        pyarrow.parquet.write_table(table, self.workspace(name).table)
+        with open_vault(self.folders[name], self.clock) as vault:
+            stage(vault, CUSTOMERS, table.to_batches(), schema=table.schema, customer="customer").commit("sealed")
+
+    @contextmanager
+    def sealed(self, name: str = "amber", dataset: str = CUSTOMERS):
+        """A partner's sealed table, while nobody else holds its workspace."""
+        with open_vault(self.folders[name], self.clock) as vault:
+            yield vault.table(dataset)
+
+    def rows(self, name: str = "amber") -> pa.Table:
+        """What a partner's vault holds."""
+        with self.sealed(name) as table:
+            return whole(table, table.schema.names)
+
+    def streams(self, name: str = "amber") -> Path:
+        """The folder of a partner's sealed columns."""
+        return self.workspace(name).vault / CUSTOMERS / "streams"
+
+    def lose(self, name: str = "amber") -> None:
+        """Take the sealed columns away."""
+        self.streams(name).rename(self.streams(name).with_name("away"))
+
+    def find(self, name: str = "amber") -> None:
+        """Bring back what `lose` took."""
+        self.streams(name).with_name("away").rename(self.streams(name))
 
     def policy(self, name: str = "amber", **changes) -> None:
         """Change a partner's policy; "budget__delta" for a key of the budget."""
@@ -226,6 +262,9 @@ class Federation:
         for key, value in changes.items():
             part, _, inner = key.partition("__")
             (rules[part] if inner else rules)[inner or part] = value
+        elsewhere, red_lines = rules.pop("consent", {}).get("elsewhere", {}), rules.pop("red_lines", {})
+        if not {"consent", "consent__elsewhere"} & set(changes):  # a study asks for no consents but where a test does
+            elsewhere = {**dict.fromkeys(rules["purposes"], "tests: made-up customers"), **elsewhere}
         budget, segments, peers = rules.pop("budget"), rules.pop("segments", None), rules.pop("peers", {})
         approval = rules.pop("approval", None)
         purposes = budget.pop("purposes", {})
@@ -237,6 +276,11 @@ class Federation:
         lines += ["[budget]", *(f"{key} = {value!r}" for key, value in budget.items())]
         lines += ["[peers]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in peers.items())]
         lines += ["[budget.purposes]", *(f"{json.dumps(key)} = {value!r}" for key, value in purposes.items())]
+        lines += ["[consent.elsewhere]", *(f"{json.dumps(key)} = {json.dumps(why)}" for key, why in elsewhere.items())]
+        if red_lines:
+            lines += ["[red_lines]", f"audits = {json.dumps(red_lines.pop('audits', []))}"]
+        for key, named in red_lines.items():
+            lines += [f"[red_lines.{key}]", *(f"{json.dumps(name)} = {json.dumps(why)}" for name, why in named.items())]
         path.write_text("\n".join(lines), encoding="utf-8")
 
     def sign(self, **changes) -> SignedPlan:

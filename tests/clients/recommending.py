@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from coterie.clients.groups import is_held_out
+from coterie.clients.sealing import stage
 from coterie.clients.task import SumTask, initial_weights
+from coterie.clients.vault import INTERACTIONS, open_vault
 from coterie.models.catalogue import Catalogue, encoded
 from coterie.models.histories import Histories
 from coterie.privacy.contract import Contract, Interactions
@@ -144,7 +145,8 @@ class Recommending(Summing):
         return tuple((array + np.float32(shift)).astype(np.float32) for array in initial_weights(self.plan))
 
     def put(self, table: pa.Table, name: str = "amber") -> None:
-        pyarrow.parquet.write_table(table, self.workspace(name).interactions)
+        with open_vault(self.folders[name], self.clock) as vault:
+            stage(vault, INTERACTIONS, table.to_batches(), schema=table.schema, customer="customer").commit("sealed")
 
     def asked(self, step: str = "count/1", attempt: int = 1, *, name: str = "amber", weights=None) -> SumTask:
         """The question for a partner's own sum."""

@@ -9,7 +9,9 @@ import pytest
 from coterie.clients.agreed import MOST_WEIGHT
 from coterie.clients.intake import take_in
 from coterie.clients.refusals import TaskRefused
+from coterie.clients.tables.held import HeldTable
 from coterie.clients.task import Task
+from coterie.clients.vault import open_vault
 from coterie.privacy.errors import ContractFault
 from coterie.privacy.release import ConsentGiven
 from coterie.privacy.signed import sign
@@ -55,35 +57,33 @@ def answer(federation, signed, kind="train"):
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_contract_that_differs_anywhere_needs_an_approval_of_its_own(federation, name):
     signed = unapproved(federation, contract=OTHERS[name])
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         assert answer(federation, signed) == ("contract",)
     assert opened == []
     federation.workspace().approve(OTHERS[name])
     assert isinstance(federation.propose(signed=signed.to_bytes()), ConsentGiven)
 
 
-def test_the_import_of_a_table_is_the_approval(federation, tmp_path):
+def test_the_sealing_of_a_table_is_the_approval(federation):
     contract = OTHERS["a bound"]
     signed = unapproved(federation, contract=contract)
-    source = tmp_path / "table.parquet"
-    pyarrow.parquet.write_table(all_wrong(), source)
-    with pytest.raises(ContractFault):
-        take_in(federation.folders["amber"], source, contract)
+    with open_vault(federation.folders["amber"], federation.clock) as vault, pytest.raises(ContractFault):
+        take_in(vault, HeldTable(all_wrong()), contract)
     assert answer(federation, signed) == ("contract",)
     young = table_of().filter(pyarrow.compute.less_equal(table_of()["age"], 89))
-    pyarrow.parquet.write_table(young, source)
-    take_in(federation.folders["amber"], source, contract)
+    with open_vault(federation.folders["amber"], federation.clock) as vault:
+        take_in(vault, HeldTable(young), contract)
     assert answer(federation, signed) == "answered"
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 def test_an_answer_that_depends_on_rows_is_given_once_and_then_without_them(agreed, kind):
     agreed.put(all_wrong())
-    vault = agreed.workspace().table.parent
+    vault = agreed.streams()
     grid = agreed.grid()
     with watched(vault) as opened:
         first = agreed.ask_task(grid, kind)
-    assert agreed.workspace().table.name in opened
+    assert opened
     heard = bare(grid.passed[-1])
     agreed.put(table_of())  # what is asked next does not depend on the table
     with watched(vault) as opened:

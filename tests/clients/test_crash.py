@@ -136,7 +136,7 @@ def test_a_full_disk_at_the_outbox_is_one_clear_error_and_the_charge_stays(broad
 
 
 def test_a_full_disk_at_the_ledger_stops_the_work_before_any_noise(broad):
-    process = Process(with_little_disk, broad.root, BROAD, "train", 1000)
+    process = Process(with_little_disk, broad.root, BROAD, "train", 8000)  # room for the sealed counts, and no more
     ((kind, text),) = process.heard()
     assert kind == "LedgerFault"
     assert "ledger.sqlite" in text

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from coterie.clients.opening import open_table
+from coterie.clients.tables.files import table_at
 from coterie.clients.training import training_customers
-from coterie.clients.vault import open_table
 from coterie.privacy.randomness import OsSource
 from coterie.tests.clients.federation import CONTRACT, study, table_of
 
@@ -30,7 +31,7 @@ def held_out(tmp_path):
     def held(table, key=KEY):
         path = tmp_path / "table.parquet"
         pyarrow.parquet.write_table(table, path)
-        got = open_table(path, CONTRACT, group_key=key, stream=OsSource().stream("rows"))
+        got = open_table(table_at(path), CONTRACT, group_key=key, stream=OsSource().stream("rows"))
         return set(np.array(table["customer"].to_pylist())[got.held_out])
 
     return held
@@ -79,7 +80,7 @@ def test_training_takes_just_the_customers_that_are_not_held_out(tmp_path, held_
     table = table_of(count=300)
     path = tmp_path / "one.parquet"
     pyarrow.parquet.write_table(table, path)
-    opened = open_table(path, CONTRACT, group_key=KEY, stream=OsSource().stream("rows"))
+    opened = open_table(table_at(path), CONTRACT, group_key=KEY, stream=OsSource().stream("rows"))
     customers = training_customers(opened, study())
     assert len(customers) == 300 - len(held_out(table))
     everyone = customers.batch(np.arange(len(customers)))

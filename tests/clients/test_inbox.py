@@ -9,7 +9,8 @@ import pytest
 from coterie.clients import inbox
 from coterie.clients.deciding import Decision, PlanRefused, decide, find
 from coterie.clients.door import ERROR_CODE
-from coterie.clients.inbox import look, patiently
+from coterie.clients.inbox import look
+from coterie.clients.patience import patiently
 from coterie.clients.preview import preview_plan, spent_budgets
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.workspace import WorkspaceBusy
@@ -65,7 +66,7 @@ def later(federation, days):
 
 
 def test_a_plan_that_nobody_approved_waits_and_no_task_of_it_is_done_however_often_it_is_sent(asked):
-    with watched(asked.workspace().table.parent) as opened:
+    with watched(asked.streams()) as opened:
         for _ in range(3):
             assert asked.propose() == Refused(asked.digest, ("awaiting",))
             assert {refused(getattr(asked, kind)) for kind in TWO} == {"no-consent"}

@@ -14,9 +14,13 @@ from coterie.clients.catalogues import CatalogueFault, write_catalogue
 from coterie.clients.groups import Among, is_held_out, segment_of
 from coterie.clients.intake import take_in_interactions
 from coterie.clients.interactions import attributes_of, catalogue_of, open_histories
+from coterie.clients.tables.files import table_at
 from coterie.clients.taint import is_tainted
+from coterie.clients.vault import INTERACTIONS, open_vault
+from coterie.clients.who import Who
 from coterie.clients.workspace import Workspace
 from coterie.models.catalogue import Catalogue
+from coterie.privacy.clock import now
 from coterie.privacy.contract import Contract, Interactions
 from coterie.privacy.errors import ContractFault
 from coterie.privacy.plan import Catalogued
@@ -59,7 +63,7 @@ def written(tmp_path):
 
 
 def opened(path, contract_=CONTRACT, **options):
-    return open_histories(path, contract_, CATALOGUE, **{"group_key": KEY} | options)
+    return open_histories(table_at(path), contract_, CATALOGUE, **{"group_key": KEY} | options)
 
 
 def lists(histories):
@@ -152,13 +156,13 @@ def test_a_day_is_the_one_that_is_written_whatever_zone_it_is_told_in(written):
 
 def test_where_a_hash_divides_customers_only_the_chosen_ones_are_opened(written):
     path, division = written(table_of(ROWS)), Segments(by="hash", names=("red", "blue"))
-    parts = [opened(path, among=Among(division, (name,))) for name in division.names]
+    parts = [opened(path, who=Who(Among(division, (name,)))) for name in division.names]
     whole = opened(path)
     assert sorted(lists(parts[0].training) + lists(parts[1].training)) == lists(whole.training)
     own = {c: i for c, i in told(ROWS).items() if segment_of(division, KEY, c) == "red" and not is_held_out(KEY, c)}
     assert lists(parts[0].training) == sorted(own.values())
     with pytest.raises(ContractFault, match="which interactions do not have"):
-        opened(path, among=Among(Segments(by="region", names=("red", "blue")), ("red",)))
+        opened(path, who=Who(Among(Segments(by="region", names=("red", "blue")), ("red",))))
 
 
 def test_what_is_opened_is_marked_as_made_of_rows_and_shows_nothing(written):
@@ -186,7 +190,14 @@ def put(workspace, table, plan=PLAN, catalogue=None):
         path.write_text(table)
     else:
         pyarrow.parquet.write_table(table, path)
-    return take_in_interactions(workspace.root, path, plan, items)
+    with open_vault(workspace.root, now) as vault:
+        return take_in_interactions(vault, table_at(path), plan, items)
+
+
+def kept_by(workspace, asked, key):
+    """What a study would open of the vault."""
+    with open_vault(workspace.root, now) as vault:
+        return open_histories(vault.table(INTERACTIONS), asked, CATALOGUE, group_key=key)
 
 
 def with_rows(*more):
@@ -247,8 +258,8 @@ def test_a_catalogue_of_a_single_item_is_refused_and_nothing_is_lost(workspace, 
     rows, items = tmp_path / "rows.parquet", tmp_path / "single.parquet"
     pyarrow.parquet.write_table(with_rows(), rows)
     pyarrow.parquet.write_table(SINGLE, items)
-    with pytest.raises(CatalogueFault, match="at least 2 items"):
-        take_in_interactions(workspace.root, rows, PLAN, items)
+    with open_vault(workspace.root, now) as vault, pytest.raises(CatalogueFault, match="at least 2 items"):
+        take_in_interactions(vault, table_at(rows), PLAN, items)
     assert files_of(workspace.root) == before
 
 
@@ -256,7 +267,7 @@ def test_days_from_the_future_may_be_dropped_and_are_counted(workspace):
     plan = dataclasses.replace(PLAN, contract=contract(outside="drop"))
     notes = put(workspace, with_rows(*[("late", code, LATE) for code in CODES[:3]]), plan)
     assert notes["rows after the last day"] == 3
-    found = open_histories(workspace.interactions, plan.contract, CATALOGUE, group_key=workspace.group_key)
+    found = kept_by(workspace, plan.contract, workspace.group_key)
     everybody = lists(found.training) + lists(found.held_out)
     assert sorted(everybody) == sorted(told(ROWS).values())
 
@@ -280,8 +291,8 @@ def test_what_was_checked_when_it_was_taken_in_is_what_is_opened_later(workspace
     path.write_text(text)
     put(workspace, text)
     key = workspace.group_key
-    first = open_histories(path, CONTRACT, CATALOGUE, group_key=key)
-    later = open_histories(workspace.interactions, CONTRACT, CATALOGUE, group_key=key)
+    first = open_histories(table_at(path), CONTRACT, CATALOGUE, group_key=key)
+    later = kept_by(workspace, CONTRACT, key)
     assert lists(later.training) == lists(first.training)
     assert lists(later.held_out) == lists(first.held_out)
     assert dict(later.notes) == dict(first.notes)
@@ -318,6 +329,7 @@ ELSEWHERE = ("../vault/interactions", "sha256:../vault/interactions", "../../amb
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
 def test_a_plan_cannot_ask_whether_any_other_file_is_there(workspace, elsewhere):
     put(workspace, with_rows())
+    (workspace.vault / "interactions.parquet").touch()
     assert workspace.catalogue(elsewhere).exists()  # so it could be asked
     assert not workspace.holds(elsewhere)
 

@@ -46,6 +46,8 @@ minimum_customers = 100
 study_epsilon = 1.0
 lifetime_epsilon = 4.0
 delta = 1e-6
+[consent.elsewhere]
+campaign = "tests: made-up customers"
 """
 
 

@@ -7,7 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from coterie.clients.measuring import noisy_histogram, score_histogram
-from coterie.clients.vault import open_table
+from coterie.clients.opening import open_table
+from coterie.clients.tables.files import table_at
 from coterie.privacy.discrete import discrete_gaussians
 from coterie.privacy.randomness import OsSource, SeededSource
 from coterie.tests.clients.federation import CONTRACT, REGIONS, SEEDED, mechanisms, study, table_of, with_cells
@@ -22,7 +23,7 @@ def opening(tmp_path):
     def opened(table, contract=CONTRACT):
         path = tmp_path / "table.parquet"
         pyarrow.parquet.write_table(table, path)
-        return open_table(path, contract, group_key=KEY, stream=OsSource().stream("rows"))
+        return open_table(table_at(path), contract, group_key=KEY, stream=OsSource().stream("rows"))
 
     return opened
 
@@ -96,10 +97,9 @@ def test_what_is_released_is_the_counts_plus_the_noise_of_the_event_that_is_char
     released = agreed.measure()
     label = f"amber/{agreed.digest}/evaluate/1/1"
     stream = SEEDED.stream(label)
-    workspace = agreed.workspace()
-    opened = open_table(
-        workspace.table, CONTRACT, group_key=workspace.group_key, stream=SEEDED.stream("amber/rows/" + label[6:])
-    )
+    rows, group_key = SEEDED.stream("amber/rows/" + label[6:]), agreed.workspace().group_key
+    with agreed.sealed() as table:
+        opened = open_table(table, CONTRACT, group_key=group_key, stream=rows)
     counts = score_histogram(opened, agreed.plan, agreed.weights(), stream)
     noise = discrete_gaussians(mechanisms().histogram.sigma, 16, stream).reshape(2, 8)
     assert np.array_equal(released.arrays[0], counts + noise)

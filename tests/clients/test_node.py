@@ -129,8 +129,7 @@ def test_the_reservation_is_durable_before_the_first_random_draw(agreed, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_budget_is_asked_before_the_table_is_opened(agreed, kind):
     agreed.policy(budget__lifetime_epsilon=0.3)
-    table = agreed.workspace().table
-    with watched(table.parent) as opened:
+    with watched(agreed.streams()) as opened:
         faults = refused("budget", getattr(agreed, kind))
     assert opened == []
     assert (faults[0].place, faults[0].rule[:29]) == ("lifetime budget", "has epsilon 0.3 of 0.3 left f")
@@ -144,8 +143,7 @@ def test_an_answered_question_gets_the_same_bytes_and_costs_nothing_more(agreed,
     agreed.random = OsSource()
     first = getattr(agreed, kind)()
     ledger = agreed.everything()
-    table = agreed.workspace().table
-    table.unlink()  # nothing is computed anew
+    agreed.lose()  # nothing is computed anew
     again = getattr(agreed, kind)()
     assert release_digest(again) == release_digest(first)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first.arrays, again.arrays, strict=True))
@@ -264,7 +262,7 @@ BAD_TASKS = {
 @pytest.mark.parametrize("name", BAD_TASKS)
 def test_a_task_that_the_plan_does_not_describe_is_refused_before_anything(agreed, kind, name):
     task = dataclasses.replace(agreed.task(), **BAD_TASKS[name])
-    with watched(agreed.workspace().table.parent) as opened, agreed.node() as node:
+    with watched(agreed.streams()) as opened, agreed.node() as node:
         refused("task", getattr(node, kind), task)
     assert opened == []
     assert agreed.kinds() == ["consent"]
@@ -279,7 +277,7 @@ def test_a_round_that_the_plan_does_not_measure_is_not_measured(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_consent_there_is_no_work(federation, kind):
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         refused("no-consent", getattr(federation, kind))
         refused("no-consent", getattr(federation, kind), plan="../../etc/passwd")
     assert opened == []
@@ -318,7 +316,7 @@ WITHDRAWN = {
 @pytest.mark.parametrize("name", WITHDRAWN)
 def test_a_permission_that_is_withdrawn_after_consent_stops_the_work(agreed, kind, name):
     agreed.policy(**WITHDRAWN[name])
-    with watched(agreed.workspace().table.parent) as opened:
+    with watched(agreed.streams()) as opened:
         refused("no-consent", getattr(agreed, kind))
     assert opened == []
     assert agreed.kinds() == ["consent"]
@@ -395,7 +393,7 @@ def test_the_cohort_that_counts_is_the_policys_and_not_the_plans(agreed):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_broken_table_answers_once_and_takes_the_approval_back(agreed, kind):
-    agreed.workspace().table.unlink()
+    agreed.lose()
     refused("unavailable", getattr(agreed, kind))
     assert agreed.entries()[-1].body["codes"] == ["unavailable"]
     agreed.put(table_of())
@@ -425,7 +423,7 @@ def test_the_unit_of_privacy_is_fixed_with_the_first_consent(agreed):
 
 
 def test_huge_weights_are_refused_before_anything_is_read(agreed):
-    with watched(agreed.workspace().table.parent) as opened:
+    with watched(agreed.streams()) as opened:
         refused("task", agreed.train, weights=agreed.weights(shift=3e38))
     assert opened == []
 
@@ -453,9 +451,9 @@ def test_what_a_contract_lets_pass_is_noted_for_the_partner_alone(tmp_path):
     federation.propose()
     federation.train()
     federation.train(round_=2)
-    report = federation.report(file="data-notes.log")
-    assert report == "customers with too many rows: in 1 rows. Fix: see the contract.\n"
-    assert (federation.folders["amber"] / "reports" / "data-notes.log").stat().st_mode & 0o777 == 0o600
+    assert federation.noted() == {"customers with too many rows: 1", "rows: 151", "customers: 150"}
+    assert len(federation.kept()) == 2
+    assert not list((federation.folders["amber"] / "reports").iterdir())
 
 
 @pytest.mark.parametrize("kind", KINDS)

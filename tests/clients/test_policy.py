@@ -147,17 +147,16 @@ def test_a_plan_whose_budget_no_noise_keeps_is_refused_like_any_other(federation
 def test_consent_needs_no_table_and_opens_none(federation, permitted):
     if not permitted:
         federation.policy(purposes=["churn"])
-    table = federation.workspace().table
-    with watched(table.parent) as opened:
+    with watched(federation.streams()) as opened:
         answer = federation.propose()
     assert opened == []
     assert isinstance(answer, ConsentGiven if permitted else Refused)
-    table.unlink()
+    federation.lose()
     assert federation.propose() == answer
-    with watched(table.parent) as opened:
-        table.touch()
-        table.read_bytes()
-    assert table.name in opened  # the watch itself sees
+    federation.find()
+    with watched(federation.streams()) as opened:
+        federation.rows()
+    assert opened  # the watch itself sees
 
 
 def test_a_refusal_for_want_of_budget_says_what_is_left_and_how_many_runs(federation):

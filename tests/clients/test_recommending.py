@@ -17,12 +17,17 @@ import pytest
 from coterie.clients import listmaking, recommending
 from coterie.clients.catalogues import CatalogueFault, write_catalogue
 from coterie.clients.recommending import Terms, recommend, sources
+from coterie.clients.sealing import stage
+from coterie.clients.tables.files import table_at
+from coterie.clients.tables.table import whole
+from coterie.clients.vault import INTERACTIONS, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.models.catalogue import Catalogue, encoded
 from coterie.models.histories import Histories
 from coterie.models.modelfile import ModelFile, model_bytes
 from coterie.models.recommenders import family
 from coterie.models.recommenders.settings import FAMILIES
+from coterie.privacy.clock import now
 from coterie.privacy.contract import Contract, Interactions
 from coterie.privacy.errors import ContractFault, FileFault
 from coterie.privacy.plan import Catalogued, Model, Recommendation, Training
@@ -101,7 +106,7 @@ class Shop:
         rules = self.folder / "rules.toml"
         wanted = {"top": 5, "today": TODAY, "rules": rules if rules.exists() else None} | terms
         model, items = self.folder / "model.safetensors", self.folder / "items.parquet"
-        return recommend(model, self.source, self.lists, catalogue=items, terms=Terms(**wanted))
+        return recommend(model, table_at(self.source), self.lists, catalogue=items, terms=Terms(**wanted))
 
     def given(self):
         """Every customer's list, best first."""
@@ -442,12 +447,18 @@ def test_no_error_says_a_value_of_the_table(shop):
 
 def test_a_workspace_gives_table_and_catalogue_where_they_are_not_named(shop):
     workspace = Workspace.create(shop.folder / "amber", "amber")
-    model = shop.folder / "model.safetensors"
-    kept = (workspace.interactions, workspace.catalogue(CATALOGUE.digest()))
-    assert sources(model, table=None, catalogue=None, workspace=workspace.root) == kept
-    assert sources(model, table=shop.source, catalogue=None, workspace=workspace.root) == (shop.source, kept[1])
-    with pytest.raises(FileFault, match="give both, or the workspace"):
-        sources(model, table=shop.source, catalogue=None, workspace=None)
+    model, kept = shop.folder / "model.safetensors", workspace.catalogue(CATALOGUE.digest())
+    rows = pyarrow.parquet.read_table(shop.source)
+    with open_vault(workspace.root, now) as vault:
+        stage(vault, INTERACTIONS, rows.to_batches(), schema=rows.schema, customer="who").commit("sealed")
+    with sources(model, table=None, catalogue=None, workspace=workspace.root) as (table, items):
+        assert whole(table, rows.column_names).equals(rows)
+        assert items == kept
+    with sources(model, table=shop.source, catalogue=None, workspace=workspace.root) as (table, items):
+        assert (table.place, items) == (str(shop.source), kept)
+    nothing = sources(model, table=shop.source, catalogue=None, workspace=None)
+    with pytest.raises(FileFault, match="give both, or the workspace"), nothing:
+        pass
 
 
 def test_the_command_makes_lists_and_says_what_was_left_out(shop, monkeypatch, capsys):

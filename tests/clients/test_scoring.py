@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from coterie.clients.scoring import score
+from coterie.clients.tables.files import table_at
 from coterie.models.modelfile import ModelFile, model_bytes
 from coterie.privacy.errors import ContractFault, FileFault
 from coterie.privacy.randomness import OsSource
@@ -44,7 +45,7 @@ def written(table, path):
 def test_every_row_is_scored_by_the_models_formula(model, tmp_path, suffix):
     table = table_of()
     source = written(table.drop_columns(["bought"]), tmp_path / f"table.{suffix}")
-    scored = score(model, source, tmp_path / "scores.parquet", reasons=2, random=OsSource())
+    scored = score(model, table_at(source), tmp_path / "scores.parquet", reasons=2, random=OsSource())
     got = pyarrow.parquet.read_table(tmp_path / "scores.parquet").to_pylist()
     assert scored.rows == len(got) == 150
     expected = [1 / (1 + np.exp(-log_odds(row))) for row in table.to_pylist()]
@@ -55,7 +56,7 @@ def test_every_row_is_scored_by_the_models_formula(model, tmp_path, suffix):
 
 def test_deciles_are_tenths_of_the_customers_best_first(model, tmp_path):
     source = written(table_of(), tmp_path / "table.parquet")
-    score(model, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+    score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
     got = pyarrow.parquet.read_table(tmp_path / "scores.parquet").to_pylist()
     assert np.bincount([row["decile"] for row in got]).tolist() == [0, *[15] * 10]
     best = sorted(got, key=lambda row: -row["score"])
@@ -65,7 +66,7 @@ def test_deciles_are_tenths_of_the_customers_best_first(model, tmp_path):
 def test_identifiers_come_back_as_they_were_written(model, tmp_path):
     names = [f"{number:05d}" for number in range(150)]
     source = written(with_column(table_of(), "customer", names), tmp_path / "table.csv")
-    score(model, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+    score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
     assert pyarrow.parquet.read_table(tmp_path / "scores.parquet")["customer"].to_pylist() == names
 
 
@@ -73,7 +74,7 @@ def test_the_scores_are_readable_by_their_owner_alone(model, tmp_path):
     source = written(table_of(), tmp_path / "table.parquet")
     before = os.umask(0)
     try:
-        score(model, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+        score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "scores.parquet").stat().st_mode) == 0o600
@@ -83,7 +84,7 @@ def test_an_output_that_is_there_is_never_written_over(model, tmp_path):
     source = written(table_of(), tmp_path / "table.parquet")
     (tmp_path / "scores.parquet").write_text("mine")
     with pytest.raises(FileFault, match="exists"):
-        score(model, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+        score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
     assert (tmp_path / "scores.parquet").read_text() == "mine"
 
 
@@ -91,7 +92,7 @@ def test_an_output_that_is_there_is_never_written_over(model, tmp_path):
 def test_a_bad_table_is_not_scored_and_its_values_are_not_said(model, tmp_path, name):
     source = written(as_tables(FAULTS)[name], tmp_path / "table.csv")
     with pytest.raises(ContractFault) as caught:
-        score(model, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+        score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
     said = "".join(traceback.format_exception(caught.value))
     assert not any(canary in said for canary in CANARIES)
     assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "model.safetensors"}
@@ -109,10 +110,10 @@ def test_what_is_no_model_is_refused(tmp_path, harm):
         path.write_bytes(model_bytes(ModelFile("logistic", 32, WEIGHTS, {})))
     source = written(table_of(), tmp_path / "table.parquet")
     with pytest.raises(FileFault):
-        score(path, source, tmp_path / "scores.parquet", reasons=1, random=OsSource())
+        score(path, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(model, tmp_path):
     source = written(table_of(), tmp_path / "table.parquet")
     with pytest.raises(FileFault, match="cannot be written"):
-        score(model, source, tmp_path / "nowhere" / "scores.parquet", reasons=1, random=OsSource())
+        score(model, table_at(source), tmp_path / "nowhere" / "scores.parquet", reasons=1, random=OsSource())

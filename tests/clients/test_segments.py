@@ -13,8 +13,10 @@ from scipy.stats import chi2
 
 from coterie.clients import training
 from coterie.clients.groups import Among, is_held_out, segment_rows
+from coterie.clients.opening import open_table
 from coterie.clients.refusals import TaskRefused
-from coterie.clients.vault import open_table
+from coterie.clients.tables.files import table_at
+from coterie.clients.who import Who
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.errors import ContractFault
 from coterie.privacy.ledger import Ledger
@@ -155,11 +157,11 @@ def test_the_vault_opens_the_chosen_customers_alone(tmp_path):
     ages = []
     for name in THREE.names:
         got = open_table(
-            tmp_path / "table.parquet",
+            table_at(tmp_path / "table.parquet"),
             CONTRACT,
             group_key=KEY,
             stream=OsSource().stream("rows"),
-            among=Among(THREE, (name,)),
+            who=Who(Among(THREE, (name,))),
         )
         mine = rows(table, THREE, name)
         assert got.columns["age"].tolist() == mine["age"].to_pylist()
@@ -240,7 +242,7 @@ def test_each_segment_has_the_whole_budget(divided_by_hash):
 def test_a_plan_on_segments_that_are_not_the_policys_is_refused(federation, division):
     if division:
         federation.policy(segments=division)
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         given = consented(federation, "a", "elsewhere")
     assert given.codes == ("segment",)
     assert opened == []
@@ -258,7 +260,7 @@ def test_a_division_that_a_consent_rests_on_is_not_changed(divided_by_hash, name
     federation = divided_by_hash
     consented(federation, "a")
     federation.policy(segments=OTHERS[name])
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         for work in (federation.train, federation.measure):  # under the new one, others' rows would be opened
             with pytest.raises(TaskRefused) as caught:
                 work()

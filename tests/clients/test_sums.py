@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from flwr.app import Message
 from flwr.clientapp import ClientApp
@@ -18,12 +17,12 @@ from coterie.clients import parts as sum_parts
 from coterie.clients import sumnode, work
 from coterie.clients.door import ERROR_CODE, Door
 from coterie.clients.groups import is_held_out
+from coterie.clients.opening import Opened
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.sealed import read_sealed
 from coterie.clients.sums import Sums
 from coterie.clients.sumwire import encode_keys
 from coterie.clients.task import DealAsked, KeysAsked, RevealAsked, SignAsked
-from coterie.clients.vault import Opened
 from coterie.clients.wire import decode_release, encode_release
 from coterie.privacy import sums
 from coterie.privacy.calibration import calibrate
@@ -175,7 +174,7 @@ def test_the_state_says_masked_before_the_charge_is_settled(begin, monkeypatch):
 def test_the_budget_is_asked_before_the_table_is_opened(begin, kind):
     federation = begin(kind)
     federation.policy(budget__lifetime_epsilon=0.3)
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         faults = refused("budget", federation.add, step=OTHERS[kind][0])
     assert opened == []
     assert faults[0].place == "lifetime budget"
@@ -212,7 +211,7 @@ def other_noise(field):
 def test_noise_that_is_not_the_one_consented_to_opens_no_table(begin, kind, field, monkeypatch):
     federation, step = begin(kind), OTHERS[kind][0]
     monkeypatch.setattr(sums, "calibrate", other_noise(field))
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         refused("fault", federation.add, step=step)
     assert opened == []
     assert federation.reservations() == ()
@@ -229,7 +228,7 @@ def test_a_consent_to_more_partners_noise_than_the_plan_has_opens_no_table(begin
         return dataclasses.replace(agreed, update=dataclasses.replace(agreed.update, shares=agreed.update.shares + 1))
 
     monkeypatch.setattr(work, "agreed_plan", other)
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         refused("fault", federation.add)
     assert opened == []
     assert federation.reservations() == ()
@@ -251,7 +250,7 @@ def test_a_broken_table_is_one_word_and_costs_nothing(begin):
     for table in (None, with_cells(table_of(), "age", {3: 1e9})):
         federation = begin()
         if table is None:
-            federation.workspace().table.unlink()
+            federation.lose()
         else:
             federation.put(table)
         refused("unavailable", federation.add)
@@ -264,7 +263,7 @@ def test_a_broken_table_is_one_word_and_costs_nothing(begin):
 def test_what_the_protocol_refuses_opens_no_table_and_costs_nothing(begin):
     federation = begin()
     strangers = dataclasses.replace(federation.dealt[1], epoch=2)
-    with watched(federation.workspace().table.parent) as opened:
+    with watched(federation.streams()) as opened:
         for changes in (
             {"cohort": FOUR[:2]},
             {"cohort": FOUR[1:]},
@@ -293,7 +292,7 @@ def test_an_answered_question_gets_the_same_bytes_whatever_is_gone(begin, kind):
     federation.random = OsSource()
     first = federation.add(step=step)
     ledger = federation.entries()
-    federation.workspace().table.unlink()
+    federation.lose()
     state_path(federation).unlink()
     (federation.folders["amber"] / "keys" / "sums.key").unlink()
     federation.policy(budget__lifetime_epsilon=0.3)
@@ -548,10 +547,9 @@ def test_a_workspace_put_back_answers_alike_over_the_same_rows_in_another_file(b
     copy = shutil.copytree(federation.folders["amber"], federation.root / "copy")
     first = federation.add(step=step)
     federation.put_back(copy)
-    path = federation.workspace().table
-    before = path.read_bytes()
-    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, compression="gzip")
-    assert path.read_bytes() != before
+    before = {path.name for path in federation.streams().iterdir()}
+    federation.put(federation.rows())
+    assert not before & {path.name for path in federation.streams().iterdir()}
     assert to_bytes(federation.add(step=step)) == to_bytes(first)
 
 
@@ -581,7 +579,7 @@ def test_a_state_put_back_deals_to_nobody_else(begin):
 def test_what_others_dealt_is_stored_with_the_first_vector_and_the_channel_key_is_gone_with_it(begin):
     federation = begin()
     before = state_path(federation).read_bytes()
-    federation.workspace().table.rename(federation.root / "gone")
+    federation.lose()
     refused("unavailable", federation.add)
     assert state_path(federation).read_bytes() == before
     assert unsealed(federation)["channel"]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from coterie.clients import taint as module
+from coterie.clients.opening import open_table
 from coterie.clients.taint import is_tainted, taint
 from coterie.clients.training import training_customers
-from coterie.clients.vault import open_table
 from coterie.privacy.randomness import OsSource
 from coterie.tests.clients.federation import study
 
@@ -58,19 +58,17 @@ def test_a_mark_ends_with_its_memory():
 
 
 def test_everything_that_a_table_is_opened_as_is_marked(federation):
-    workspace = federation.workspace()
-    opened = open_table(
-        workspace.table, federation.plan.contract, group_key=workspace.group_key, stream=OsSource().stream("rows")
-    )
+    stream, group_key = OsSource().stream("rows"), federation.workspace().group_key
+    with federation.sealed() as table:
+        opened = open_table(table, federation.plan.contract, group_key=group_key, stream=stream)
     for array in (*opened.columns.values(), opened.labels, opened.customer, opened.held_out):
         assert is_tainted(array)
 
 
 def test_the_tensors_that_training_reads_are_marked(federation):
-    workspace = federation.workspace()
-    opened = open_table(
-        workspace.table, federation.plan.contract, group_key=workspace.group_key, stream=OsSource().stream("rows")
-    )
+    stream, group_key = OsSource().stream("rows"), federation.workspace().group_key
+    with federation.sealed() as table:
+        opened = open_table(table, federation.plan.contract, group_key=group_key, stream=stream)
     customers = training_customers(opened, study())
     assert is_tainted(customers._features.numpy())
     assert is_tainted(customers._labels.numpy())

@@ -118,7 +118,7 @@ def test_what_work_leaves_behind_is_readable_by_its_owner_alone(agreed, loose_um
     agreed.workspace().policy.chmod(0o600)
     for kind in ("train", "measure"):
         getattr(agreed, kind)()
-    agreed.workspace().table.unlink()
+    agreed.lose()
     agreed.ask_task(agreed.grid(), "train", agreed.task(2))
     agreed.policy(purposes=["churn"])
     agreed.propose()

@@ -1,7 +1,10 @@
 """The contract's rules beyond types: bounds, bins, vocabularies and names."""
 
+import dataclasses
+
 import pytest
 
+from coterie.privacy.canonical import digest
 from coterie.privacy.contract import Column, Contract
 from coterie.privacy.errors import FileFault
 from coterie.privacy.schema import parse
@@ -148,3 +151,23 @@ def test_a_contract_is_approved_by_a_digest_of_everything_in_it():
     ]
     assert len({one.digest() for one in changed}) == len(changed)
     assert contract(AGE, AREA).digest() == changed[0].digest()
+
+
+def test_kinds_of_cells_are_named_where_they_are_chosen_and_digests_of_before_stay():
+    age = {"name": "age", "kind": "numeric", "sensitivity": "personal", "low": 18, "high": 95, "edges": [30, 50]}
+    age |= {"values": [], "outside": "error", "missing": "error"}
+    before = {"customer": "id", "label": "bought", "columns": [age], "rows_per_customer": 1, "too_many_rows": "error"}
+    assert contract(AGE).digest() == contract(AGE, customer_cells="randomised").digest() == digest(before)
+    searchable = contract(dataclasses.replace(AGE, cells="searchable"), customer_cells="searchable")
+    chosen = before | {"columns": [age | {"cells": "searchable"}], "customer_cells": "searchable"}
+    assert searchable.digest() == digest(chosen)
+    assert parse(Contract, chosen, place="plan.contract") == searchable
+
+
+@pytest.mark.parametrize("place", ["customer_cells", "columns[0].cells"])
+def test_another_kind_of_cells_is_refused(place):
+    column = {"name": "x", "kind": "numeric"} | ({"cells": "plain"} if "columns" in place else {})
+    table = {"customer": "id", "label": "bought", "columns": [column]}
+    with pytest.raises(FileFault) as caught:
+        parse(Contract, table | ({"customer_cells": "plain"} if "columns" not in place else {}), place="plan.contract")
+    assert [fault.place for fault in caught.value.faults] == [f"plan.contract.{place}"]

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coterie.privacy.charges import Charge, Entry, Limit, charge_of
-from coterie.privacy.entries import SHAPES, charge_body, check_entry, entry_bytes, leaf_of
+from coterie.privacy.entries import charge_body, check_entry, entry_bytes, leaf_of
 from coterie.privacy.errors import LedgerFault
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.merkle import leaf_hash
 from coterie.privacy.renyi import Filter
+from coterie.privacy.shapes import SHAPES
 
 DIGEST = "sha256:" + "0a" * 32
 UPDATE = {"kind": "poisson-gaussian", "noise_multiplier": 1.5, "sample_rate": 0.1, "steps": 10}
@@ -53,6 +54,7 @@ BODIES = {
         "random": "os",
         "curve": [0.5],
         "segments": ["a"],
+        "rows": DIGEST,
     },
     "settle": {"reserve": 3, "release": DIGEST},
     "lost": {"reserve": 3},
@@ -67,6 +69,21 @@ BODIES = {
         "what": "revealed-shares",
         "transcript": DIGEST,
         "survivors": ["amber", "birch", "cedar"],
+    },
+    "vault": {
+        "dataset": "customers",
+        "version": 3,
+        "manifest": DIGEST,
+        "what": "rewrapped",
+        "keys": "transit",
+        "epoch": "v2",
+    },
+    "erasure": {
+        "answer": DIGEST,
+        "datasets": ["customers", "consents"],
+        "keys": "mount",
+        "epoch": "0002",
+        "shredded": "destroyed",
     },
 }
 FIELDS = [(kind, name) for kind, body in BODIES.items() for name in body]
@@ -178,6 +195,8 @@ WRONG = [
     ("reserve", "event", {}),
     ("reserve", "segments", ["a", ""]),
     ("reserve", "segments", "a"),
+    ("reserve", "rows", ""),
+    ("reserve", "rows", 151),
     ("policy", "content", []),
     ("policy", "content", {"": 1}),
     ("policy", "content", {"a": None}),

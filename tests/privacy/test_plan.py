@@ -174,8 +174,24 @@ def test_every_field_of_a_plan_is_in_its_dictionary(plan):
         return found
 
     written = {key for path in leaves(plan.to_dict()) for key in path if isinstance(key, str)}
-    assert names(plan) - written <= {"values", "edges", "key"} - written  # empty lists have no leaves
+    # Empty lists have no leaves; kinds of cells that are as before are left out, and digests stay.
+    assert names(plan) - written <= {"values", "edges", "key", "cells", "customer_cells"} - written
     assert {"spare", "colluders", "threshold", "positive_weight", "outside", "minimum_customers"} <= written
+
+
+def test_kinds_of_cells_are_in_a_plan_where_they_are_chosen_and_digests_of_before_stay(plan):
+    assert not {"cells", "customer_cells"} & {key for path in leaves(plan.to_dict()) for key in path}
+    first, *others = plan.contract.columns
+    columns = (dataclasses.replace(first, cells="searchable"), *others)
+    contract = dataclasses.replace(plan.contract, columns=columns, customer_cells="searchable")
+    chosen = dataclasses.replace(plan, contract=contract)
+    assert chosen.to_dict()["contract"]["customer_cells"] == "searchable"
+    assert [column.get("cells") for column in chosen.to_dict()["contract"]["columns"]] == [
+        "searchable",
+        *[None] * len(others),
+    ]
+    assert chosen.digest() != plan.digest()
+    assert plan_from_dict(chosen.to_dict()) == chosen
 
 
 def test_a_dictionary_of_a_plan_is_the_plan(plan):

@@ -133,7 +133,7 @@ def test_a_round_below_the_threshold_ends_the_study_and_keeps_what_was_published
     def lose_two(seen):
         if (seen.what, seen.round) == ("published", 1):
             for name in ("birch", "cedar"):
-                federation.workspace(name).table.rename(federation.workspace(name).table.with_suffix(".away"))
+                federation.lose(name)
 
     with pytest.raises(StudyAborted, match="while training"):
         federation.run(show=lose_two)
@@ -144,7 +144,7 @@ def test_a_round_below_the_threshold_ends_the_study_and_keeps_what_was_published
         Refusal("cedar", "train", 2, "unavailable"),
     )
     for name in ("birch", "cedar"):
-        federation.workspace(name).table.with_suffix(".away").rename(federation.workspace(name).table)
+        federation.find(name)
         federation.workspace(name).approve(federation.plan.contract)  # the operator looked
     again = federation.run()
     assert again.round == 2

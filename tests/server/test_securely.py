@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coterie.clients.measuring import score_histogram
-from coterie.clients.vault import open_table
+from coterie.clients.opening import open_table
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.plan import Secure
 from coterie.privacy.randomness import Stream
@@ -156,8 +156,9 @@ def test_a_histogram_counts_the_held_out_customers_of_all(begin):
     progress = federation.run()
     plan, truth = federation.plan, np.zeros((2, 8), dtype=np.int64)
     for name in FOUR:
-        workspace = federation.workspace(name)
-        opened = open_table(workspace.table, plan.contract, group_key=workspace.group_key, stream=Stream(bytes(32)))
+        group_key = federation.workspace(name).group_key
+        with federation.sealed(name) as table:
+            opened = open_table(table, plan.contract, group_key=group_key, stream=Stream(bytes(32)))
         truth += score_histogram(opened, plan, progress.weights, Stream(bytes(32)))
     event = calibrate(plan).histogram
     (counts,) = progress.histograms[1].values()

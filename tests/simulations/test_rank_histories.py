@@ -8,6 +8,7 @@ import pytest
 
 from coterie.clients.groups import is_held_out
 from coterie.clients.interactions import open_histories
+from coterie.clients.tables.files import table_at
 from coterie.models.catalogue import Catalogue
 from coterie.models.histories import Histories
 from coterie.privacy.contract import Contract, Interactions
@@ -80,7 +81,7 @@ def test_what_is_seen_is_what_the_partner_itself_will_open(messy, tmp_path):
     kept = hold_back(messy, CONTRACT, CATALOGUE, group_key=KEY)
     path = tmp_path / "table.parquet"
     pa.parquet.write_table(kept.table, path)
-    opened = open_histories(path, CONTRACT, CATALOGUE, group_key=KEY)
+    opened = open_histories(table_at(path), CONTRACT, CATALOGUE, group_key=KEY)
     assert one_by_one(kept.seen) == one_by_one(opened.training)
     assert kept.held_out == len(opened.held_out)
     assert kept.seen.lengths.max() == 4  # the contract's most

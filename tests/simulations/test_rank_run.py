@@ -9,7 +9,7 @@ import pytest
 
 from coterie.clients.interactions import open_histories
 from coterie.clients.task import recommender_of
-from coterie.clients.workspace import Workspace
+from coterie.clients.vault import INTERACTIONS, open_vault
 from coterie.models.rankcounts import metrics_from_rank_counts, rank_bins
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.clock import now
@@ -240,10 +240,10 @@ def test_without_noise_what_is_opened_is_the_plain_sum_over_the_partners_tables(
     plan, made = outcome.signed.plan, calibrate(outcome.signed.plan).summed
     rows = []
     for folder in outcome.folders:
-        workspace = Workspace(folder)
-        table = open_histories(
-            workspace.interactions, plan.contract, blocks.CATALOGUE, group_key=workspace.group_key
-        ).training
+        with open_vault(folder, now) as vault:
+            group_key = vault.workspace.group_key
+            sealed = vault.table(INTERACTIONS)
+            table = open_histories(sealed, plan.contract, blocks.CATALOGUE, group_key=group_key).training
         for start, end in zip(table.starts[:-1], table.starts[1:], strict=True):
             row = np.zeros(blocks.ITEMS)
             row[table.items[start:end]] = 1.0

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 
 from coterie.clients.outbox import Outbox
+from coterie.clients.tables.table import whole
+from coterie.clients.vault import CUSTOMERS, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.clock import now
 from coterie.privacy.ledger import Ledger
@@ -95,7 +96,9 @@ def files_under(*folders):
 
 
 def test_no_row_is_found_at_the_coordinator_or_in_any_log(finished, tmp_path):
-    rows = pyarrow.parquet.read_table(Workspace(finished.folders["birch"]).table)
+    with open_vault(finished.folders["birch"], now) as vault:
+        table = vault.table(CUSTOMERS)
+        rows = whole(table, table.schema.names)
     assert WORDS["customer"] in rows["customer"].to_pylist()
     assert WORDS["spend"] in rows["spend"].to_pylist()
     write_report(deployed_report(finished.site.office, finished.local.digest(), clock=now), tmp_path / "report.html")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from coterie.clients.opening import open_table
 from coterie.clients.training import check_cohort
-from coterie.clients.vault import open_table
 from coterie.privacy.errors import ContractFault
 from coterie.tests.clients.bad_tables import FAULTS, PARQUET_FAULTS, all_wrong, as_tables
 from coterie.tests.clients.federation import bare, files_of, table_of
@@ -22,17 +22,19 @@ def ask(federation, kind):
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 def test_every_fault_of_a_table_is_the_same_bytes_to_the_coordinator(agreed, kind):
-    path = agreed.workspace().table
     answers = {}
     for name, table in TABLES.items():
         agreed.put(table)
         answers[name] = ask(agreed, kind)
-    path.write_bytes(b"no table at all")
+    for path in agreed.streams().iterdir():
+        path.write_bytes(b"no table at all")
     answers["garbage"] = ask(agreed, kind)
-    path.unlink()
+    for path in agreed.streams().iterdir():
+        path.unlink()
+        path.mkdir()
+    answers["folders"] = ask(agreed, kind)
+    agreed.lose()
     answers["absent"] = ask(agreed, kind)
-    path.mkdir()
-    answers["a folder"] = ask(agreed, kind)
     assert b"unavailable" in answers["absent"]
     different = [name for name, answer in answers.items() if answer != answers["absent"]]
     assert different == []
@@ -62,10 +64,9 @@ def test_a_bad_table_is_told_in_full_to_the_partner_and_changes_nothing_else(agr
 
 def open_as_operator(agreed):
     """Open the table as the partner's own operator would."""
-    workspace = agreed.workspace()
-    opened = open_table(
-        workspace.table, agreed.plan.contract, group_key=workspace.group_key, stream=agreed.random.stream("rows")
-    )
+    stream, group_key = agreed.random.stream("rows"), agreed.workspace().group_key
+    with agreed.sealed() as table:
+        opened = open_table(table, agreed.plan.contract, group_key=group_key, stream=stream)
     check_cohort(opened, agreed.plan.cohort.minimum_customers)
 
 

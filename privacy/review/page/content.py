@@ -77,6 +77,7 @@ def content_of(reviewed: Reviewed, number: int) -> dict[str, Any]:
         "spans": spans,
         "charges": _thinned(verdict.points),
         "refusals": verdict.refusals[-MOST:],
+        "erasures": verdict.at_rest.erasures[-MOST:],
         "models": verdict.models[-MOST:],
         "figures": _figures(verdict, spans, name),
         "timeline": _timeline(verdict, name),

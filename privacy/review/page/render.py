@@ -16,6 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from coterie.privacy.release import CODES
+from coterie.privacy.review.holding import erasure_words, source_words
 from coterie.privacy.review.page.content import BY_HAND, Reviewed, content_of
 from coterie.privacy.review.page.wording import day, epsilon, moment, percent, ticked, tidy
 from coterie.privacy.review.proofs import LARGEST
@@ -93,9 +94,11 @@ def _environment() -> Environment:
     environment.filters.update(
         day=day,
         epsilon=epsilon,
+        erasure=erasure_words,
         left=lambda part: percent(max(0.0, part)),
         moment=moment,
         percent=percent,
+        source=source_words,
         spaced=lambda name: str(name).replace("_", " "),
         ticked=ticked,
         written=_written,

@@ -321,6 +321,18 @@ class Story:
         body = {"plan": plan.digest(), "model": record.model, "record": record.digest(), "release": NOWHERE}
         return self.say("model", body)
 
+    def vault(self, dataset: str = "customers", what: str = "sealed", **changes: Any) -> int:
+        """Let a data set have its next version, by the first key of a mount unless told otherwise."""
+        version = 1 + sum(one["body"].get("dataset") == dataset for one in self.parts["entry"])
+        manifest = digest({"manifest": [dataset, self.size]})
+        body = {"dataset": dataset, "version": version, "manifest": manifest, "what": what}
+        return self.say("vault", {**body, "keys": "mount", "epoch": "0001", **changes})
+
+    def erasure(self, *datasets: str, **changes: Any) -> int:
+        """Say that a customer was erased, older keys destroyed, unless told otherwise."""
+        body = {"answer": digest({"answer": self.size}), "datasets": list(datasets), "shredded": "destroyed"}
+        return self.say("erasure", {**body, "keys": "mount", "epoch": "0002", **changes})
+
     def cosign(self) -> None:
         """Let the coordinator cosign the ledger as it is now; `bundle` makes the note."""
         self.parts["checkpoint"].append(f"\n{self.size}\n")

@@ -53,6 +53,7 @@ def test_the_policy_is_compared_key_by_key(old, new):
     changes = {change.name: (change.then, change.now) for change in difference(old, new).policy}
     assert changes == {
         "budget.lifetime_epsilon": ("24", "30"),
+        "consent.elsewhere.renewal": ("", '"tests: made-up customers"'),
         "minimum_partners": ("3", "2"),
         "purposes, what differs": ("[]", '["renewal"]'),
     }

@@ -16,6 +16,7 @@ TITLES = (
     "The verdict",
     "Whose data, and for what",
     "Who is protected against whom",
+    "The data",
     "What was spent: “spring”",
     "What is used of the budgets, and what is left",
     "A customer of several partners",
