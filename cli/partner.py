@@ -129,7 +129,7 @@ def score(
     from coterie.clients import scoring
     from coterie.privacy.randomness import OsSource
 
-    with scoring.customers_of(input, workspace) as table:
+    with scoring.customers_of(model, table=input, workspace=workspace) as table:
         scored = scoring.score(model, table, output, reasons=reasons, random=OsSource())
     typer.echo(f"{scored.rows} rows scored into {scored.output} (readable by you alone)")
     for note, count in scored.notes.items():

@@ -83,16 +83,22 @@ def score(model_path: Path, table: Table, output: Path, *, reasons: int, random:
 
 
 @contextmanager
-def customers_of(table: Path | None, workspace: Path | None) -> Iterator[Table]:
+def customers_of(model_path: Path, *, table: Path | None, workspace: Path | None) -> Iterator[Table]:
     """Lend the table to score: a file, or else what the workspace keeps sealed.
 
+    Args:
+        model_path: A published model, which is looked at first.
+        table: A file of customers.
+        workspace: The partner's workspace, which is held meanwhile.
+
     Raises:
-        FileFault: Neither is given, or both, or there is no workspace.
+        FileFault: The model is not one; neither table nor workspace is given, or both; or there is no workspace.
         ContractFault: The file is no table.
         SealFault: What is in the vault is not what the ledger says, or there is nothing.
         KeyFault: The vault's keys cannot be had.
         WorkspaceBusy: Another process holds the workspace.
     """
+    _model(model_path)
     if (table is None) == (workspace is None):
         raise FileFault(Fault("--input", "or --workspace is needed, and not both", "give one of them"))
     if workspace is None:
