@@ -49,8 +49,8 @@ class _Charging:
     def afford(self, *_: object) -> None:
         """Let everything be afforded."""
 
-    def reserve(self, *_: object) -> None:
-        """Reserve nothing."""
+    def reserve(self, *_: object, rows: str) -> None:
+        """Reserve nothing; what the charge would commit to is forgotten."""
 
     def settle(self, *_: object) -> None:
         """Settle nothing."""
@@ -95,6 +95,10 @@ class Desk:
     def open_histories(self, _: Agreed) -> OpenedHistories:
         """Return the made-up customers."""
         return OpenedHistories(self.histories, Histories(*(np.zeros(count, dtype=np.int64) for count in (1, 0, 0))), {})
+
+    def keep(self, *_: object) -> str:
+        """Keep no count of made-up customers: there is no ledger that would commit to it."""
+        return ""
 
     def attributes(self, _: Agreed) -> None:
         """Return None: the plan has no attributes."""

@@ -106,10 +106,18 @@ def test_nothing_that_travels_or_is_printed_holds_a_private_key(two):
     )
     printed += two.ok("partner", "install", two.bank, two.folder / "a", "--fingerprint", coordinator)
     travelled = request.read_bytes() + (two.folder / "a").read_bytes() + printed.encode()
-    private = [path for folder in (two.office, two.bank) for path in (folder / "keys").iterdir()]
+    private = [path for folder in (two.office, two.bank) for path in (folder / "keys").rglob("*") if path.is_file()]
     hidden = [path for path in private if path.suffix not in (".pub",) and b"CERTIFICATE" not in path.read_bytes()]
     names = {path.name for path in hidden}
-    assert {"identity.pem", "node", "groups.key", "authority.key", "server.key", "superexec.secret"} <= names
+    assert {
+        "identity.pem",
+        "node",
+        "groups.key",
+        "0001.key",
+        "authority.key",
+        "server.key",
+        "superexec.secret",
+    } <= names
     for path in hidden:
         content = path.read_bytes()
         assert content not in travelled, path.name
