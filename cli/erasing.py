@@ -116,7 +116,9 @@ def erase(
         gone = ", ".join(done.destroyed) or "none was left"
         typer.echo(f"older keys are destroyed ({gone}): older copies of the vault are dead")
     else:
-        typer.echo("older copies CANNOT be proved dead: this source's keys may lie in the same backups (docs/vault.md)")
+        typer.echo(
+            "older copies CANNOT be proved dead: their keys may lie in the same backups, or elsewhere (docs/vault.md)"
+        )
     _print_trace(done.trace)
     typer.echo(f"the ledger names nobody; it commits to this answer: {done.answer}")
 

