@@ -147,6 +147,10 @@ def _vault(workspace: Workspace, clock: Clock) -> str:
 
 
 def _hygiene(workspace: Workspace) -> str:
+    plain = [path for name in (CUSTOMERS, INTERACTIONS) if (path := workspace.vault / f"{name}.parquet").exists()]
+    if plain:
+        rule, fix = "lies there in plain, from before tables were sealed", f"{_SEAL}; then remove it"
+        raise PreflightFault(*(Fault(str(path), rule, fix) for path in plain))
     looked, by = check_rights(workspace.vault), ", ".join(forbid_dumps())
     swap = swap_warning() or "no swap"
     return f"{looked} files and folders of the vault are yours alone; no core dumps ({by}); {swap}"

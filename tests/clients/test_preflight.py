@@ -135,6 +135,11 @@ def damaged_table(bank):
         path.write_bytes(b"canary-4711")
 
 
+def plain_table(bank):
+    (bank.vault / "customers.parquet").write_bytes(b"canary-4711")
+    (bank.vault / "customers.parquet").chmod(0o600)
+
+
 def never_joined(bank):
     shutil.rmtree(bank.federation)
 
@@ -163,6 +168,7 @@ HARMS = [
     (table_without_its_label, "vault and contracts", r"has no column bought\. Fix: seal the table"),
     (no_table, "vault and contracts", r"lacks the manifest that the ledger names.*Fix: restore the vault"),
     (damaged_table, "vault and contracts", r"is not a manifest of a vault.*Fix: restore the vault"),
+    (plain_table, "hygiene", r"customers\.parquet: lies there in plain.*Fix: seal the table.*; then remove it"),
     (never_joined, "admission", r"has not joined a coordinator\. Fix: .*coterie partner request"),
     (other_node_key, "admission", r"node: cannot be read .*Fix: check its path"),
 ]
