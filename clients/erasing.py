@@ -155,6 +155,12 @@ def _without(vault: Vault, dataset: str, customer: str, epoch: str, see: See) ->
     )
 
 
+def _newest_in_use(vault: Vault) -> str:
+    """Return the newest epoch that a data set is under: one that an operator added since is new already."""
+    used = {_epoch(vault, name) for name in DATASETS}
+    return next((epoch for epoch in reversed(vault.keys.epochs()) if epoch in used), vault.keys.epochs()[-1])
+
+
 def _epoch(vault: Vault, dataset: str) -> str:
     manifest = vault.newest(dataset)
     return manifest.epoch if manifest else ""
@@ -177,7 +183,7 @@ def _begin(vault: Vault, customer: str, found: Trace) -> dict[str, Any]:
     """Write down that an erasure has begun: of whom, as a keyed hash alone."""
     begun = {
         "customer": _hashed(vault, customer),
-        "epoch": vault.keys.epochs()[-1],
+        "epoch": _newest_in_use(vault),
         "trace": found.to_dict(),
         "salt": secrets.token_hex(32),
     }

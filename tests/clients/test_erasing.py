@@ -445,3 +445,20 @@ def test_keys_of_the_environment_are_their_operators_and_the_command_goes_on(ban
         (told,) = vault.ledger.entries("erasure")
     said = "not-provable" if ever_in_the_workspace else "destroyed"  # an older copy may be under the older source's key
     assert (told.body["keys"], told.body["epoch"], told.body["shredded"]) == ("environment", "k2", said)
+
+
+def test_a_key_that_the_operator_added_beforehand_is_the_new_one(tmp_path):
+    spelled = [f"k{number}:" + base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+    environment = {"KEYS": spelled[0]}
+    with opened(workspace(tmp_path / "fresh")) as vault:
+        here = vault.under(EnvironmentKeys("KEYS", environment))
+        for name, table in OLD.items():
+            put(here, name, table)
+        environment["KEYS"] = ",".join(spelled)
+        with pytest.raises(KeyFault, match="remove k1 from it"):  # and not: add another one
+            erase(vault.under(EnvironmentKeys("KEYS", environment)), LEFT)
+        environment["KEYS"] = spelled[1]
+        here = vault.under(EnvironmentKeys("KEYS", environment))
+        assert erase(here, LEFT).proved
+        assert same(read(here), NEW)
+        assert {vault.newest(name).epoch for name in DATASETS} == {"k2"}
