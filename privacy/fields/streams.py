@@ -24,7 +24,7 @@ from cryptography.exceptions import AlreadyFinalized, InvalidTag
 from coterie.privacy.errors import Fault
 from coterie.privacy.fields.errors import SealFault
 
-__all__ = ["OpenedStream", "SealedStream", "open_whole"]
+__all__ = ["OpenedStream", "SealedStream"]
 
 _READ = 1 << 18  # bytes of a file at a time; more of them are slower, since their memory is new each time
 
@@ -146,28 +146,6 @@ class OpenedStream:
         """Close the file."""
         self.closed, self._rest = True, memoryview(b"")
         self._file.close()
-
-
-def open_whole(path: Path, key: bytes | bytearray, context: bytes) -> memoryview:
-    """Return all of a sealed file, checked to its end.
-
-    Raises:
-        SealFault: As `OpenedStream`.
-    """
-    opening = Cobblestone256Decryptor(key, context)
-    with _file(path) as file:
-        try:
-            plain = bytearray(os.fstat(file.fileno()).st_size)
-            view, end = memoryview(plain), 0
-            while sealed := file.read(_READ):
-                end += opening.update_into(sealed, view[end:])
-            last = opening.finalize()
-        except (InvalidTag, ValueError):
-            raise _damaged(path) from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
-    view[end : end + len(last)] = last
-    return view[: end + len(last)]
 
 
 def _file(path: Path) -> BinaryIO:

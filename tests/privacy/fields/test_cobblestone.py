@@ -7,8 +7,9 @@ import pytest
 
 from coterie.privacy.fields.errors import KeyFault, SealFault
 from coterie.privacy.fields.keysource import unwrap_key, wrap_key
-from coterie.privacy.fields.streams import OpenedStream, SealedStream, open_whole
+from coterie.privacy.fields.streams import OpenedStream, SealedStream
 from coterie.tests.privacy.fields import chunked
+from coterie.tests.privacy.fields.wholestream import open_whole
 
 KEY, CONTEXT = bytes(range(32)), b'["a","context"]'
 # Around one chunk, two chunks, and where the number of a chunk needs a second byte.

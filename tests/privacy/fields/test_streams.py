@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from coterie.privacy.fields import streams
 from coterie.privacy.fields.errors import SealFault
-from coterie.privacy.fields.streams import OpenedStream, SealedStream, open_whole
+from coterie.privacy.fields.streams import OpenedStream, SealedStream
+from coterie.tests.privacy.fields.wholestream import open_whole
 
 KEY, OTHER, CONTEXT = bytes(range(32)), bytes(range(1, 33)), b'["coterie/vault/v1/column","customers","email"]'
 CHUNK = 16384
