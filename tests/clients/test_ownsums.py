@@ -39,6 +39,7 @@ PLANS = {
     "secure": recommends("item-gram", "secure-aggregation"),
 }
 STEPS = ("count/1", "train/1", "evaluate/1")
+RARE = 1e-6  # how often a right law may be called wrong, on either side
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,24 @@ def refused(code, ask, *args, **kwargs):
         ask(*args, **kwargs)
     assert caught.value.code == code
     return caught.value.faults
+
+
+def chi2_limits(count):
+    return stats.chi2(count).ppf([RARE, 1 - RARE])
+
+
+def square_limits(sigma, count):
+    """Between which the sum of ``count`` squared discrete Gaussians lies, from their law itself.
+
+    A histogram's noise is below one here, where squares are far from those of a Gaussian on the line.
+    """
+    reach = int(20 * sigma) + 2
+    one = np.zeros(reach**2 + 1)
+    for value in range(-reach, reach + 1):
+        one[value**2] += np.exp(-(value**2) / (2 * sigma**2))
+    law = np.fft.irfft(np.fft.rfft(one / one.sum(), count * reach**2 + 1) ** count, count * reach**2 + 1)
+    below = law.cumsum()
+    return np.searchsorted(below, RARE) - 1, np.searchsorted(below, 1 - RARE) + 1
 
 
 def charges(federation, name="amber"):
@@ -115,9 +134,9 @@ def test_the_noise_is_that_of_the_charged_event_and_of_its_law(begin, monkeypatc
         # What a Gaussian on the line with the charged noise would have, and the randomised rounding beside it.
         assert scale**2 - 36 >= (event.noise_multiplier * numbers.sensitivity) ** 2
         assert event.noise_multiplier * numbers.sensitivity > 0.999 * scale
-    variance = float((noise.astype(float) ** 2).sum()) / scale**2
-    low, high = stats.chi2(len(noise)).ppf([1e-4, 1 - 1e-4])
-    assert low < variance < high * (1.1 if step == "evaluate/1" else 1)
+    squares = float((noise.astype(float) ** 2).sum())
+    low, high = square_limits(scale, len(noise)) if step == "evaluate/1" else scale**2 * chi2_limits(len(noise))
+    assert low < squares < high
     assert len(set(noise.tolist())) > (len(noise) * 0.99 if step != "evaluate/1" else 2)
 
 
