@@ -95,7 +95,11 @@ def _print(row: Mapping[str, Any]) -> None:
 
 def _lines(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a person weighs, a line each: its title and its text."""
-    yield "for", f"{row['purpose']}, with a model of family {row['family']}; until {row['expires']}"
+    what = f"with a model of family {row['family']}" if row["family"] != "none" else "with no model"
+    yield "for", f"{row['purpose']}, {what}; until {row['expires']}"
+    if row["matching"] is not None:
+        noisy = "noisy and charged" if row["matching"]["gives"] == "counts" else "a disclosure, which no epsilon covers"
+        yield "matches", f"customers by {row['matching']['by']}; gives {row['matching']['gives']}: {noisy}"
     yield "with", f"{', '.join(row['partners'])}; trust {row['trust']}"
     yield "asks for", f"epsilon {row['epsilon']:g} in all at delta {row['delta']:g}, for a {row['unit']}"
     decision = row["decision"]
@@ -132,6 +136,8 @@ def _read(reads: Mapping[str, Any]) -> str:
     """Return what a study would read, in words."""
     special = set(reads["special"])
     columns = ", ".join(name + (" (special)" if name in special else "") for name in reads["columns"])
+    if reads["identifier"]:
+        columns = ", ".join([f"identifiers of kind {reads['identifier']}", *([columns] if columns else [])])
     label = f"; label {reads['label']}" if reads["label"] else ""
     whom = "segments " + ", ".join(reads["segments"]) if reads["segments"] else "all customers"
     least = f"of at least {reads['minimum_customers']} in training"

@@ -9,6 +9,7 @@ import typer
 
 from coterie.cli.attack import attack
 from coterie.cli.counting import counts
+from coterie.cli.stating import overlaps_of, show_overlaps, statement
 from coterie.cli.verdicts import show_check, show_for_life, show_limits, show_verdict
 from coterie.privacy.plain import plain
 
@@ -28,6 +29,7 @@ _JSON = typer.Option("--json", help="Print the result as JSON.")
 _EARLIER = typer.Option(help="A checkpoint or an earlier bundle that you kept; may be given several times.")
 _PARTNER = typer.Option(help="A partner's public key that you compared; all others are refused.")
 _COORDINATOR = typer.Option(help="A coordinator's public key that you compared; all others are refused.")
+_OVERLAP = typer.Option(help="Noisy counts of shared customers, whose release is looked for; may be given often.")
 _CODES = {"holds": 0, "fails": 1, "open": 3}
 
 
@@ -37,6 +39,7 @@ def verify(
     earlier: Annotated[list[Path] | None, _EARLIER] = None,
     partner_key: Annotated[list[str] | None, _PARTNER] = None,
     coordinator_key: Annotated[list[str] | None, _COORDINATOR] = None,
+    overlap: Annotated[list[Path] | None, _OVERLAP] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Leave the two accountants out.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -49,6 +52,7 @@ def verify(
     verdicts, across = _reviewed(
         bundles, earlier or [], keys=(partner_key or [], coordinator_key or []), accounting=not quick
     )
+    counted, statuses = overlaps_of(overlap or [], verdicts)
     if as_json:
         from coterie.cli.verdicts import LIFE_DELTA
         from coterie.privacy.review.cross import for_life
@@ -56,7 +60,9 @@ def verify(
         lives = for_life(verdicts, LIFE_DELTA)
         told = {"delta": LIFE_DELTA, "epsilon_by_partners": [epsilon for _, epsilon in lives]}
         bundles_ = [v.to_dict() for v in verdicts]
-        typer.echo(json.dumps({"bundles": bundles_, "across": _as_dict(across), "for_life": told}))
+        counts_ = [{"partner": one.partner, "plan": one.plan, "checked": one.checked} for one in counted]
+        everything = {"bundles": bundles_, "across": _as_dict(across), "for_life": told, "overlaps": counts_}
+        typer.echo(json.dumps(everything))
     else:
         for verdict in verdicts:
             show_verdict(verdict)
@@ -64,8 +70,9 @@ def verify(
             typer.echo("\nAll bundles together")
             show_check(across)
             show_for_life(verdicts)
+        show_overlaps(overlap or [], counted)
         show_limits()
-    raise typer.Exit(_code([*(v.status for v in verdicts), *([across.status] if across else [])]))
+    raise typer.Exit(_code([*(v.status for v in verdicts), *([across.status] if across else []), *statuses]))
 
 
 @app.command()
@@ -234,6 +241,7 @@ def impact(
 
 app.command()(attack)
 app.command()(counts)
+app.command()(statement)
 
 
 def _reviewed(

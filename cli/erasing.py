@@ -28,7 +28,9 @@ _CUSTOMER = typer.Option(help="The identifier; asked for without an echo when le
 def rotate(
     folder: Annotated[Path, _FOLDER],
     columns: Annotated[list[str] | None, typer.Option("--column", help="Seal this column anew; repeatable.")] = None,
-    dataset: Annotated[str, typer.Option(help="Whose columns: customers, interactions or consents.")] = "customers",
+    dataset: Annotated[
+        str, typer.Option(help="The data set: customers, interactions, consents, identifiers or matches.")
+    ] = "customers",
     all_columns: Annotated[bool, typer.Option("--all-columns", help="Seal all of them anew.")] = False,
     destroy: Annotated[bool, typer.Option("--destroy-older", help="Then destroy older key-encryption keys.")] = False,
     to: Annotated[str | None, typer.Option(help=f"Move to another source of keys. {KEYS}")] = None,

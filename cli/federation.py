@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie.cli.coordinator import app as coordinator
+from coterie.cli.overlaps import show_overlap
 from coterie.cli.show import console, print_table, stoppable
 from coterie.cli.simulate import app as simulate
 from coterie.privacy.errors import Fault, FileFault
@@ -55,7 +56,8 @@ def federation(
         return
     _released(done.report)
     rows = [(one.round, len(one.cohort), f"{one.seconds:.2f}", one.sent, one.received) for one in done.rounds]
-    print_table("Rounds", ("round", "partners", "seconds", "bytes sent", "bytes received"), rows)
+    if rows:
+        print_table("Rounds", ("round", "partners", "seconds", "bytes sent", "bytes received"), rows)
     for what, seconds in done.seconds.items():
         typer.echo(f"{what}: {seconds:.1f} s")
     typer.echo(f"report: {folder / 'report.html'}")
@@ -89,6 +91,9 @@ def report(
 
 def _released(made: dict[str, Any]) -> None:
     """Say what was released, and under which guarantee."""
+    if made["study"]["task"] == "matching":
+        show_overlap(made)
+        return
     bound = made["guarantee"]["study"]
     last = (made["release"]["rounds"] or [{}])[-1]
     name = "hr@10 of 99" if made["study"]["task"] == "recommendation" else "auc"
@@ -99,5 +104,7 @@ def _released(made: dict[str, Any]) -> None:
         f"{made['study']['name']}: charged and released {name.upper()} {said}; epsilon {epsilon} at delta "
         f"{bound['delta']:g} per {bound['unit']}, trust {bound['trust']}"
     )
+    for sentence in made["guarantee"]["disclosures"]:
+        typer.echo(f"- {sentence}")
     for refusal in made["release"]["refusals"]:
         typer.echo(f"  {refusal['partner']}: {refusal['code']} ({refusal['step']}, round {refusal['round']})")

@@ -13,7 +13,9 @@ from coterie.cli import (
     coordinator,
     erasing,
     federation,
+    identifying,
     joining,
+    matching,
     operating,
     partner,
     profiling,
@@ -33,7 +35,20 @@ app = typer.Typer(
     help="Privacy-preserving federated modelling for marketing partners.",
 )
 # These add their commands to those of `partner` and `coordinator`.
-_MORE = (approving, cells, checking, erasing, federation, joining, operating, profiling, publishing, sealing)
+_MORE = (
+    approving,
+    cells,
+    checking,
+    erasing,
+    federation,
+    identifying,
+    joining,
+    matching,
+    operating,
+    profiling,
+    publishing,
+    sealing,
+)
 
 app.add_typer(simulate.app, name="simulate", help="Try studies on this machine, with simulated partners.")
 app.add_typer(partner.app, name="partner", help="Run a partner's side: rules, data, budget, scoring.")

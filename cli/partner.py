@@ -231,7 +231,16 @@ attributes = {}  # columns that are never used, e.g. { religion = "special categ
 protected = {}   # columns that are never learned from or predicted, but for the purposes in audits
 audits = []
 
-# For secure-aggregation: every other partner's key, compared with that partner itself, never taken from a coordinator.
+# Which matches of customers with other partners are permitted; none while this is missing. "counts" is noisy and
+# charged; "rows" and "tokens" are disclosures, which no epsilon covers. Both limits are for a calendar year.
+# [matching]
+# outcomes = ["counts"]
+# identifiers = ["loyalty"]
+# evaluations = 10_000_000
+# disclosures = 0
+
+# For secure-aggregation and matches: every other partner's key, compared with that partner itself, never taken from a
+# coordinator.
 [peers]
 # books = "ed25519:..."
 """

@@ -16,12 +16,12 @@ from coterie.privacy.errors import Fault, FileFault
 if TYPE_CHECKING:
     from coterie.clients.tables.table import Table
 
-__all__ = ["progress"]
+__all__ = ["DATABASE", "TABLE", "progress", "table_called"]
 
 _FOLDER = typer.Argument(help="The partner's workspace.")
 _JSON = typer.Option("--json", help="Print the result as JSON.")
-_TABLE = typer.Argument(help="Parquet or CSV file; with --database the name of a table there.")
-_DATABASE = typer.Option(
+TABLE = typer.Argument(help="Parquet or CSV file; with --database the name of a table there.")
+DATABASE = typer.Option(
     help="SQLAlchemy URL of a database; better in the variable, where no list of processes shows it.",
     envvar="COTERIE_DATABASE",
 )
@@ -30,10 +30,10 @@ _DATABASE = typer.Option(
 @partner.command()
 def seal(
     folder: Annotated[Path, _FOLDER],
-    table: Annotated[str, _TABLE],
+    table: Annotated[str, TABLE],
     plan: Annotated[Path, typer.Option("--plan", "--contract", help="Study file or signed plan with the contract.")],
     catalogue: Annotated[Path | None, typer.Option(help="The agreed item table, for a plan that recommends.")] = None,
-    database: Annotated[str | None, _DATABASE] = None,
+    database: Annotated[str | None, DATABASE] = None,
 ) -> None:
     """Check a table against a plan's contract, seal it into the vault, and approve the contract.
 
@@ -46,7 +46,7 @@ def seal(
     asked = plan_of(plan)
     if asked.recommends and catalogue is None:
         raise FileFault(Fault("--catalogue", "is missing, and the plan recommends", "give the agreed item table"))
-    source = _table(table, database)
+    source = table_called(table, database)
     with open_vault(folder, now, ask=passphrase) as vault, progress("rows sealed") as see:
         if asked.recommends and catalogue is not None:
             notes = take_in_interactions(vault, source, asked, catalogue, see=see)
@@ -61,8 +61,8 @@ def seal(
 @partner.command()
 def consents(
     folder: Annotated[Path, _FOLDER],
-    table: Annotated[str, _TABLE],
-    database: Annotated[str | None, _DATABASE] = None,
+    table: Annotated[str, TABLE],
+    database: Annotated[str | None, DATABASE] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Seal the table of customers' consents: customer, purpose, given, expires, withdrawn.
@@ -73,7 +73,7 @@ def consents(
     from coterie.clients.vault import open_vault
     from coterie.privacy.clock import now
 
-    source = _table(table, database)
+    source = table_called(table, database)
     with open_vault(folder, now, ask=passphrase) as vault, progress("rows sealed") as see:
         found = take_in_consents(vault, source, see=see)
     if as_json:
@@ -130,7 +130,16 @@ def counts(folder: Annotated[Path, _FOLDER], as_json: Annotated[bool, _JSON] = F
     print_table("Counts, for your eyes alone", ("plan", "step", "attempt", "counts", "commitment"), cells)
 
 
-def _table(name: str, database: str | None) -> "Table":
+def table_called(name: str, database: str | None) -> "Table":
+    """Return the table that a command names.
+
+    Args:
+        name: A file, or with a database the name of a table there.
+        database: The database's SQLAlchemy URL, or None for a file.
+
+    Raises:
+        ContractFault: There is none.
+    """
     if database is not None:
         from coterie.clients.tables.database import table_in
 

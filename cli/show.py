@@ -34,16 +34,17 @@ class StudyProgress:
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("match" if plan.matches else "round {task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}", style="dim"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
         )
-        rounds = plan.training.rounds
+        # A match is one thing to do; how long its lists are is known when they come.
+        total = 1 if plan.matches else plan.training.rounds
         self._tasks: list[TaskID] = [
-            self._bars.add_task(f"seed {seed}", total=rounds, start=False, note="") for seed in range(seeds)
+            self._bars.add_task(f"seed {seed}", total=total, start=False, note="") for seed in range(seeds)
         ]
         self._answered: dict[int, int] = {}
 
@@ -61,15 +62,20 @@ class StudyProgress:
         if seen.what == "consents":
             self._bars.start_task(task)
             self._bars.update(task, completed=seen.round)
-        elif seen.what == "reply":
+        elif seen.what == "relayed":
+            self._bars.update(task, note=f"to {seen.partner}: {seen.step}")
+        elif seen.what == "matched":
+            self._bars.update(task, completed=1 if self._plan.matches else 0, note="matched")
+        elif seen.what == "reply" and seen.step != "match":
             self._answered[seed] = self._answered.get(seed, 0) + 1
-            partners = f"{self._answered[seed]} of {len(self._plan.partners)} partners"
+            # At the close every partner is asked twice: for its receipt, and for the checkpoint after it.
+            partners = f"{min(self._answered[seed], len(self._plan.partners))} of {len(self._plan.partners)} partners"
             self._bars.update(task, note=f"{seen.step}: {partners}")
         elif seen.what == "published":
             self._bars.update(task, completed=seen.round, note=self._spent(seen.round))
         elif seen.what == "baselines":
             self._bars.update(task, completed=seen.round, note=f"{self._spent(seen.round)}, comparing")
-        if seen.what != "reply":
+        if seen.what not in {"reply", "relayed"}:
             self._answered[seed] = 0
 
     def _spent(self, rounds: int) -> str:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie.cli.overlaps import show_overlap
 from coterie.cli.show import StudyProgress, console, interval, print_table, stoppable
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def run(
         typer.echo(json.dumps(report))
         return
     _summarise(report)
-    typer.echo(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model.safetensors'}")
+    made = "counts: " if plan.matches else "model:  "
+    file = "overlap.json" if plan.matches else "model.safetensors"
+    typer.echo(f"\nreport: {folder / 'report.html'}\n{made}{folder / file}")
 
 
 @app.command()
@@ -91,6 +95,7 @@ def compare(
     from coterie.simulations.report import render_comparison
 
     a, b = load_report(first), load_report(second)
+    _refuse_matches(a["study"]["task"], b["study"]["task"])
     rows = compared(a, b)
     write_durably(output, render_comparison(a, b).encode())
     if as_json:
@@ -121,6 +126,7 @@ def sweep(
 
     values = _numbers(epsilon)
     text = _text(study)
+    _refuse_matches(tomllib.loads(text).get("task"))
     folder = output or _fresh(f"{Path(study).stem}-sweep")
     with console.status(f"{len(values)} epsilons x {seeds} seeds") as status:
         reports = run_sweep(
@@ -144,6 +150,16 @@ def sweep(
     title = "HR@10 of 99 on held-out items" if _recommends(reports[0]) else "AUC on everybody's held-out customers"
     print_table(title, ("epsilon", *keys), rows)
     typer.echo(f"\npicture: {folder / 'sweep.html'}")
+
+
+def _refuse_matches(*tasks: str | None) -> None:
+    """Refuse to compare models where there are none."""
+    from coterie.privacy.errors import Fault, FileFault
+    from coterie.privacy.plan import MATCHING
+
+    if MATCHING in tasks:
+        rule = "matches customers and trains no model, so there is nothing to compare"
+        raise FileFault(Fault("study", rule, "run it alone: coterie simulate run"))
 
 
 def _begin(study: str, settings: "Settings", output: Path | None) -> Path:
@@ -228,6 +244,9 @@ def _figure(report: dict[str, Any], key: str, metric: str) -> dict[str, Any]:
 
 
 def _summarise(report: dict[str, Any]) -> None:
+    if report["study"]["task"] == "matching":
+        show_overlap(report)
+        return
     bound = report["guarantee"]["study"]
     typer.echo(
         f"\ncharged and released: {_said(report)}; epsilon {_number(bound['epsilon'], '.3g')} "
@@ -242,7 +261,7 @@ def _summarise(report: dict[str, Any]) -> None:
     ]
     where = "items taken out of training" if _recommends(report) else "everybody's held-out customers"
     print_table(f"Simulation only: exact, on {where}", ("model", *names.values()), rows)
-    for sentence in report["simulation"]["verdict"]:
+    for sentence in [*report["simulation"]["verdict"], *report["guarantee"]["disclosures"]]:
         typer.echo(f"- {sentence}")
 
 

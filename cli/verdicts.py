@@ -37,7 +37,16 @@ def show_verdict(verdict: "Verdict") -> None:
                 typer.echo(f"    {group.group}: {group.charges} of {group.declared} charges; {group.recomputed}")
                 for kind, first, second in group.recomputed.accountants:
                     typer.echo(f"      {kind}: {first} | {second}")
+    _show_disclosures(verdict)
     typer.echo(plain(verdict.line))
+
+
+def _show_disclosures(verdict: "Verdict") -> None:
+    """Print what no epsilon covers."""
+    from coterie.privacy.review.matchwords import disclosure_words
+
+    for one in verdict.disclosures:
+        typer.echo(plain(f"  {disclosure_words(one)}"))
 
 
 def _budgets(content: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from coterie.clients.consent import Standing, codes, decision_on, division, obje
 from coterie.clients.refusals import Notes, TaskRefused, refused
 from coterie.clients.task import SumTask, Task, weight_shapes
 from coterie.models.propensity import Weights
+from coterie.privacy.calibration import NO_HISTOGRAM, NO_UPDATE
 from coterie.privacy.compliance import Reason, unapproved
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, event_from_dict
@@ -38,6 +39,8 @@ class Agreed:
         histograms: How many the study may charge.
         counting: Event of one sum of items' popularity; None where there is none.
         countings: How many the study may charge.
+        overlap: Event of one list for a match that is counted; None where there is none.
+        overlaps: How many the study may charge.
     """
 
     plan: Plan
@@ -48,6 +51,8 @@ class Agreed:
     histograms: int
     counting: PoissonGaussian | DistributedGaussian | None = None
     countings: int = 0
+    overlap: DiscreteGaussian | None = None
+    overlaps: int = 0
 
     def declared(self, step: str) -> tuple[Event, int]:
         """Return the event of one of the study's sums, and how many like it the study may charge.
@@ -116,6 +121,8 @@ def _declared(plan: Plan, policy: Policy, body: Mapping[str, Any]) -> Agreed:
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
     updates, histograms, countings = int(body["updates"]), int(body["histograms"]), int(body.get("countings", 0))
     counting = event_from_dict(body["counting"]) if "counting" in body else None
+    if plan.matches:
+        return _declared_match(plan, policy, body)
     if plan.privacy.trust == SECURE:
         if (
             isinstance(update, DistributedGaussian)
@@ -130,6 +137,15 @@ def _declared(plan: Plan, policy: Policy, body: Mapping[str, Any]) -> Agreed:
     ):
         return Agreed(plan, policy, update, updates, histogram, histograms, counting, countings)
     raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
+
+
+def _declared_match(plan: Plan, policy: Policy, body: Mapping[str, Any]) -> Agreed:
+    """Read the event of a match that a consent declared; one that is no counting has none."""
+    overlap = event_from_dict(body["overlap"]) if "overlap" in body else None
+    if not isinstance(overlap, DiscreteGaussian | None):
+        raise refused("fault", "the ledger's consent", "declares no such events", "restore the ledger")
+    lists = int(body.get("overlaps", 0))
+    return Agreed(plan, policy, NO_UPDATE, 0, NO_HISTOGRAM, 0, overlap=overlap, overlaps=lists)
 
 
 def check_task(task: Task, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from coterie.clients.door import Answering, Door
 from coterie.clients.keysources import HeldSources
+from coterie.clients.matchwire import decode_match
 from coterie.clients.node import PartnerNode, open_node
 from coterie.clients.sumwire import decode_deal, decode_keys, decode_reveal, decode_sign, decode_sum, is_sum
 from coterie.clients.task import SumTask, Task
@@ -84,6 +85,7 @@ _MEASURE = Handler(
 )
 _QUERIES: Mapping[str, Handler] = {
     "propose": Handler(decode_plan, lambda partner, plan: partner.propose(plan)),
+    "match": Handler(decode_match, lambda partner, asked: partner.matches.answer(asked)),
     "keys": Handler(decode_keys, lambda partner, asked: partner.sums.keys(asked)),
     "deal": Handler(decode_deal, lambda partner, asked: partner.sums.deal(asked)),
     "sign": Handler(decode_sign, lambda partner, asked: partner.sums.sign(asked)),

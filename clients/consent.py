@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coterie.clients.vault import CONSENTS
+from coterie.clients.vault import CONSENTS, IDENTIFIERS
 from coterie.clients.workspace import Workspace
 from coterie.privacy.calibration import HOLDOUT, TRAINING, Mechanisms, calibrate
 from coterie.privacy.canonical import digest
@@ -20,11 +20,21 @@ from coterie.privacy.contract import Contract
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import Event, event_to_dict
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import COUNTS, Plan
 from coterie.privacy.policy import Policy, limits
 from coterie.privacy.renyi import curve
 
-__all__ = ["Standing", "codes", "consent", "consent_body", "decision_on", "division", "objections", "unspent"]
+__all__ = [
+    "Standing",
+    "codes",
+    "consent",
+    "consent_body",
+    "decision_on",
+    "disclosed",
+    "division",
+    "objections",
+    "unspent",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Standing:
         approves: Whether its operator approved a contract.
         holds: Whether it holds the catalogue with a digest.
         consents: Whether it holds a table of its customers' consents.
+        identifies: Whether it holds a table of their identifiers, and its operator has them matched.
     """
 
     name: str
@@ -46,17 +57,25 @@ class Standing:
     approves: Callable[[Contract], bool]
     holds: Callable[[str], bool]
     consents: Callable[[], bool]
+    identifies: Callable[[], bool] = lambda: False
 
     @staticmethod
     def of(workspace: Workspace, ledger: Ledger) -> "Standing":
         """Return what the partner of a workspace brings today."""
 
-        def consents() -> bool:
+        def holds(dataset: str) -> bool:
             # The ledger alone says which tables there are; whether this one can be opened is seen when it is.
-            return any(entry.body["dataset"] == CONSENTS for entry in ledger.entries("vault"))
+            return any(entry.body["dataset"] == dataset for entry in ledger.entries("vault"))
 
-        key = workspace.identity.public
-        return Standing(workspace.name, key, ledger.today, workspace.approves, workspace.holds, consents)
+        return Standing(
+            workspace.name,
+            workspace.identity.public,
+            ledger.today,
+            workspace.approves,
+            workspace.holds,
+            lambda: holds(CONSENTS),
+            lambda: holds(IDENTIFIERS) and workspace.identifies(),
+        )
 
 
 def consent(
@@ -73,7 +92,7 @@ def consent(
     Returns:
         The study's mechanisms, and no reason; or every reason to refuse.
     """
-    reasons = [*objections(plan, policy, standing), *_unit(plan, policy, ledger)]
+    reasons = [*objections(plan, policy, standing), *_unit(plan, policy, ledger), *_too_often(plan, policy, ledger)]
     if reasons:
         return None, tuple(reasons)
     try:
@@ -82,6 +101,23 @@ def consent(
         return None, tuple(Reason("study-budget", fault) for fault in error.faults)
     reasons = _left(plan, policy, ledger, mechanisms) or unapproved(plan, policy, decision_on(plan.digest(), ledger))
     return (None, tuple(reasons)) if reasons else (mechanisms, ())
+
+
+def disclosed(ledger: Ledger, *, apart: str = "") -> int:
+    """Return how many matches were disclosures in the year of now, but for that of the plan with this digest."""
+    year = f"{ledger.year}-"
+    return sum(e.at.startswith(year) and e.body["plan"] != apart for e in ledger.entries("disclosure"))
+
+
+def _too_often(plan: Plan, policy: Policy, ledger: Ledger) -> list[Reason]:
+    """Hold a match without noise to how many there may be in a year: two of nearly equal lists tell the difference."""
+    if plan.matching is None or plan.matching.outcome == COUNTS or policy.matching is None:
+        return []
+    most = policy.matching.disclosures
+    if disclosed(ledger, apart=plan.digest()) < most:
+        return []
+    rule = f"would be a disclosure beyond the {most} of a year that the policy has"
+    return [_reason("quota", "plan.matching.outcome", rule, "wait, or decide on more in matching.disclosures")]
 
 
 def decision_on(plan: str, ledger: Ledger) -> str:
@@ -93,7 +129,10 @@ def decision_on(plan: str, ledger: Ledger) -> str:
 def objections(plan: Plan, policy: Policy, standing: Standing) -> list[Reason]:
     """Return every reason against a plan but its budget and its approval; asked again before every task."""
     reasons = misplaced(plan, standing.name, standing.key, standing.today)
-    if not standing.approves(plan.contract):
+    if plan.matching is not None and not standing.identifies():
+        fix = "seal one with: coterie partner identifiers FOLDER TABLE"
+        reasons.append(_reason("identifiers", "plan.matching", "needs a table of identifiers that is not there", fix))
+    if not plan.matches and not standing.approves(plan.contract):
         fix = "look at it, then: coterie partner seal FOLDER TABLE --plan PLAN"
         reasons.append(_reason("contract", "plan.contract", "was not approved by the partner's operator", fix))
     if plan.catalogue is not None and not standing.holds(plan.catalogue.digest):
@@ -148,6 +187,8 @@ def consent_body(plan: Plan, mechanisms: Mechanisms, policy: Policy, digests: tu
     }
     if mechanisms.counting is not None:
         body |= {"counting": event_to_dict(mechanisms.counting), "countings": mechanisms.countings}
+    if mechanisms.overlap is not None:
+        body |= {"overlap": event_to_dict(mechanisms.overlap), "overlaps": mechanisms.overlaps}
     if plan.cohort.segments:
         body |= {"segments": list(plan.cohort.segments), "division": division(policy)}
     return body

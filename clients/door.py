@@ -21,6 +21,7 @@ import numpy as np
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from coterie.clients.matchwire import MATCH
 from coterie.clients.records import WireFault
 from coterie.clients.refusals import Notes, TaskRefused
 from coterie.clients.sumwire import DEAL, KEYS, REVEAL, SIGN
@@ -48,7 +49,7 @@ ERROR_CODE = {code: 100 + place for place, code in enumerate(CODES)}
 """Flower's error number for each word; 0 to 99 are Flower's own."""
 
 _log = logging.getLogger("coterie.door")
-KNOWN = frozenset({PROPOSE, TRAIN, EVALUATE, KEYS, DEAL, SIGN, REVEAL, CLOSE})
+KNOWN = frozenset({PROPOSE, TRAIN, EVALUATE, KEYS, DEAL, SIGN, REVEAL, MATCH, CLOSE})
 
 # The door compares digests, which do not cover the event (the ledger's charge does): any will do.
 _ANY_UPDATE, _ANY_HISTOGRAM = PoissonGaussian(1.0, 1.0, 1), DiscreteGaussian(1.0, 1)
@@ -112,7 +113,9 @@ class Door:
         """
         if reply.has_error():
             raise ReleaseRefused(Fault("the reply", "is an error with a text", "raise TaskRefused"))
-        release = decode_release(reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM, summed=_ANY_SUM)
+        release = decode_release(
+            reply.content, update=_ANY_UPDATE, histogram=_ANY_HISTOGRAM, summed=_ANY_SUM, listed=_ANY_HISTOGRAM
+        )
         check_release(release, workspace / "ledger.sqlite", self._clock)
         return release
 

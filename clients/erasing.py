@@ -31,11 +31,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from coterie.clients.matching.store import drop_matches
 from coterie.clients.rekeying import destroy_older
 from coterie.clients.sealedtable import SealedTable
 from coterie.clients.sealing import See, stage, unseen
 from coterie.clients.tracing import Trace, trace
-from coterie.clients.vault import DATASETS, INTERACTIONS, Vault
+from coterie.clients.vault import DATASETS, Vault
 from coterie.privacy.canonical import canonical, digest
 from coterie.privacy.durable import sync_folder, write_durably
 from coterie.privacy.errors import Fault, FileFault
@@ -92,12 +93,12 @@ def trace_customer(vault: Vault, customer: str) -> Trace:
         LedgerFault: The ledger cannot be read.
     """
     held = rows_of(vault, customer)
-    since: dict[bool, int] = {}
+    since: dict[str, int] = {}
     for entry in vault.ledger.entries("vault"):
         name = str(entry.body["dataset"])
         # Whoever is in a data set now was in it since it was last sealed from a table: nothing else adds rows.
-        if entry.body["what"] == "sealed" and held.get(name) and name in DATASETS[:2]:
-            since[name == INTERACTIONS] = entry.seq
+        if entry.body["what"] == "sealed" and held.get(name):
+            since[name] = entry.seq
     return trace(vault.workspace, vault.ledger, customer, since=since)
 
 
@@ -117,6 +118,7 @@ def erase(vault: Vault, customer: str, *, see: See = unseen) -> Erased:
         LedgerFault: The ledger cannot be written.
     """
     begun = _begun(vault, customer)
+    drop_matches(vault.workspace)  # their lists were made with the customer, and cannot go on without
     rows = rows_of(vault, customer)
     if begun is None:
         if not any(rows.values()):

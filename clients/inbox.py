@@ -75,8 +75,9 @@ def look(folder: Path, *, clock: Callable[[], datetime.datetime]) -> list[dict[s
 
     Returns:
         A row per plan, those that wait first: plan (digest), name, purpose, family, trust, unit, epsilon, delta,
-        partners, expires, state ("awaiting", "approved", "declined", "automatic", "expired"), decision (by, at, reason;
-        None where there is none), and for those that wait reads, leaves, budgets and reasons to refuse.
+        partners, expires, matching (by, gives; None where customers are not matched), state ("awaiting", "approved",
+        "declined", "automatic", "expired"), decision (by, at, reason; None where there is none), and for those that
+        wait reads, leaves, budgets and reasons to refuse.
 
     Raises:
         FileFault: The workspace or its policy is wrong.
@@ -165,6 +166,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "delta": privacy.delta,
         "partners": [partner.name for partner in plan.partners],
         "expires": plan.expires.isoformat(),
+        "matching": None if plan.matching is None else {"by": plan.matching.identifier, "gives": plan.matching.outcome},
     }
 
 

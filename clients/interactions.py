@@ -123,6 +123,8 @@ def open_histories(
     if who.consented is not None:
         kept, left_out = who.consented.keep(purchases.customers)
         mine &= kept
+    if who.shared is not None:
+        mine &= who.shared.keep(purchases.customers)
     drawn = np.array([is_held_out(group_key, name) for name in names], dtype=np.bool_)
     notes = {**purchases.notes, **{f"customers: {why}": count for why, count in left_out.items()}}
     training, held_out = (_histories(purchases, mine & group, rows, notes) for group in (~drawn, drawn))

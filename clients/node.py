@@ -4,6 +4,7 @@
     train   -> ModelUpdate
     measure -> ScoreHistogram
     add     -> a sum over own customers, masked (`sumnode.py`) or with all its noise (`ownsums.py`)
+    matches -> what leaves in a match of customers (`matching/node.py`)
     sums    -> what else leaves in secure sums (`sumnode.py`)
     receive -> ModelReceived
 
@@ -29,6 +30,7 @@ from coterie.clients.history import hold_to, introduce
 from coterie.clients.hygiene import forbid_dumps
 from coterie.clients.inbox import FULL, keep
 from coterie.clients.keysources import Sources
+from coterie.clients.matching.node import MatchNode
 from coterie.clients.ownsums import OwnSums
 from coterie.clients.receiving import take_model
 from coterie.clients.refusals import TaskRefused, refused
@@ -82,6 +84,7 @@ class PartnerNode:
         self._name = workspace.name
         self.sums = SumNode(self._work)
         self._own_sums = OwnSums(self._work)
+        self.matches = MatchNode(self._work)
 
     @property
     def ledger(self) -> Ledger:

@@ -21,11 +21,12 @@ from coterie.clients.history import introduce
 from coterie.clients.hygiene import check_rights, forbid_dumps, swap_warning
 from coterie.clients.joined import joined
 from coterie.clients.rehearsal import rehearse
-from coterie.clients.vault import CUSTOMERS, INTERACTIONS, open_vault
+from coterie.clients.vault import CUSTOMERS, IDENTIFIERS, INTERACTIONS, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.contract import Contract
 from coterie.privacy.errors import CoterieError, Fault, FileFault
 from coterie.privacy.ledger import Ledger
+from coterie.privacy.matching.sodium import sodium
 from coterie.privacy.policy import read_policy
 from coterie.privacy.schema import parse
 
@@ -90,6 +91,7 @@ def checks_here(workspace: Workspace, clock: Clock) -> Iterator[tuple[str, Calla
     yield "hygiene", lambda: _hygiene(workspace)
     yield "admission", lambda: _admission(workspace, clock)
     yield "versions", _versions
+    yield "matching", lambda: _matching(workspace)
     yield "disk", lambda: _disk(workspace.root)
     yield "dry round", lambda: f"{rehearse(clock)} charged releases with made-up customers, in a folder thrown away"
 
@@ -133,7 +135,8 @@ def _policy(workspace: Workspace) -> str:
 
 def _vault(workspace: Workspace, clock: Clock) -> str:
     contracts = sorted((workspace.root / "contracts").glob("*.json"))
-    if not contracts:
+    matched = workspace.identifies()
+    if not contracts and not matched:
         raise PreflightFault(Fault("contracts", "none is approved, so no study can run", _SEAL))
     with open_vault(workspace.root, clock) as vault:
         for path in contracts:
@@ -142,8 +145,11 @@ def _vault(workspace: Workspace, clock: Clock) -> str:
             missing = sorted(set(_wanted(contract)) - set(table.schema.names))
             if missing:
                 raise PreflightFault(Fault(table.place, f"has no column {', '.join(missing)}", _SEAL))
+        if matched:
+            vault.table(IDENTIFIERS)
         kind = vault.keys.kind
-    return f"{len(contracts)} approved, and the vault has their columns, sealed under keys of source {kind}"
+    also = "; identifiers may be matched" if matched else ""
+    return f"{len(contracts)} approved, and the vault has their columns, sealed under keys of source {kind}{also}"
 
 
 def _hygiene(workspace: Workspace) -> str:
@@ -186,6 +192,15 @@ def _admission(workspace: Workspace, clock: Clock) -> str:
     admission.check_dates(clock())
     admission.check_bundle(f"sha256:{bundle_digest()}")
     return f"by the coordinator {admission.fingerprint}, until {admission.expires[:10]}"
+
+
+def _matching(workspace: Workspace) -> str:
+    rules = read_policy(workspace.policy).matching
+    if rules is None:
+        return "the policy permits no match"
+    sodium()
+    most = f"{rules.evaluations:,} evaluations and {rules.disclosures} disclosures a year"
+    return f"libsodium is there and right; {', '.join(rules.outcomes)} by {', '.join(rules.identifiers)}, {most}"
 
 
 def _versions() -> str:

@@ -12,8 +12,9 @@ from coterie.privacy.clock import now
 from coterie.privacy.compliance import automatic
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.ledger import Ledger
-from coterie.privacy.plan import SECURE, Plan
+from coterie.privacy.plan import ROWS, SECURE, TOKENS, Plan
 from coterie.privacy.policy import Policy, all_limits, limits, read_policy
+from coterie.privacy.release import MatchCommitted
 from coterie.privacy.renyi import curve
 from coterie.privacy.signed import SignedPlan
 
@@ -78,7 +79,7 @@ def read_columns(plan: Plan, policy: Policy) -> dict[str, Any]:
 
     Returns:
         customer, label ("" where there is none), columns, special (those of special sensitivity), segments (none for
-        all customers), and the policy's own minimum_customers.
+        all customers), the policy's own minimum_customers, and identifier ("" where customers are not matched).
     """
     contract, rows = plan.contract, plan.contract.interactions
     columns = [column.name for column in contract.columns]
@@ -91,6 +92,7 @@ def read_columns(plan: Plan, policy: Policy) -> dict[str, Any]:
         "special": [column.name for column in contract.columns if column.sensitivity == "special"],
         "segments": list(plan.cohort.segments or ()),
         "minimum_customers": policy.minimum_customers,
+        "identifier": plan.matching.identifier if plan.matching else "",
     }
 
 
@@ -106,8 +108,21 @@ def leaving(plan: Plan, made: Mechanisms) -> list[dict[str, Any]]:
         kinds = ("model-update", "partner-sum", "score-histogram")
         words = ("noisy model updates", "noisy sums of items' popularity", "noisy histograms")
     counts = (made.updates, made.countings, made.histograms)
-    found = zip(words, kinds, counts, strict=True)
+    found = [*_matched(plan, made), *zip(words, kinds, counts, strict=True)]
     return [{"what": what, "kind": kind, "count": count} for what, kind, count in found if count]
+
+
+def _matched(plan: Plan, made: Mechanisms) -> list[tuple[str, str, int]]:
+    """Return what of a match would leave: with noise, or as a Disclosure that no epsilon covers."""
+    if plan.matching is None:
+        return []
+    if plan.discloses:
+        what = {
+            ROWS: "list of identifiers, blinded; a disclosure: any two partners learn which customers both have",
+            TOKENS: "list of identifiers, blinded; a disclosure: tokens, which are equal for equal identifiers",
+        }[plan.matching.outcome]
+        return [(what, MatchCommitted.kind, 1)]
+    return [("list of identifiers, blinded, with dummies for noisy counts", MatchCommitted.kind, made.overlaps)]
 
 
 def spent_budgets(folder: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from coterie.privacy.ledger import Ledger
 from coterie.privacy.modelcard import model_card
 from coterie.privacy.plan import Plan
 from coterie.privacy.record import StudyRecord, read_record
-from coterie.privacy.release import ModelReceived, release_digest, weights_digest
+from coterie.privacy.release import ModelReceived, OverlapCounts, release_digest, weights_digest
+from coterie.privacy.schedule import COUNTED
 from coterie.privacy.signed import SignedPlan
 from coterie.privacy.statement import study_bound
 
@@ -87,6 +88,12 @@ def _consented(workspace: Workspace, ledger: Ledger, digest: str, coordinator: s
 
 def _check_receipts(record: StudyRecord, ledger: Ledger, name: str) -> None:
     settled = {(r.charge.step, r.charge.attempt, r.settled) for r in ledger.charges_of(record.plan)}
+    told = (e.body for e in ledger.entries("match"))  # counts of a match were paid with the lists
+    settled |= {
+        (COUNTED, 1, str(body["release"]))
+        for body in told
+        if (body["plan"], body["what"]) == (record.plan, OverlapCounts.kind)
+    }
     mine = [r for r in record.receipts if r.partner == name]
     if not all((r.step, r.attempt, r.release) in settled for r in mine):
         fix = "restore the newest ledger, or ask the coordinator what it received"
@@ -94,6 +101,9 @@ def _check_receipts(record: StudyRecord, ledger: Ledger, name: str) -> None:
 
 
 def _keep(workspace: Workspace, plan: Plan, data: bytes, record: StudyRecord, weights: Weights) -> None:
+    if plan.matches:  # what it made is sealed in the vault, or in the record
+        write_durably(record_path(workspace, plan.digest()), data)
+        return
     mechanisms = calibrate(plan)
     bound = study_bound(plan, mechanisms)
     about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": dataclasses.asdict(bound)}

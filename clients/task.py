@@ -166,7 +166,9 @@ def recommender_of(plan: Plan) -> Recommender:
 
 
 def initial_weights(plan: Plan) -> propensity.Weights:
-    """Return the public weights that a study starts from."""
+    """Return the public weights that a study starts from; none for a match."""
+    if plan.matches:
+        return ()
     if plan.recommends:
         return family.initial(recommender_of(plan))
     width = encoding_of(plan.contract).width
@@ -174,7 +176,9 @@ def initial_weights(plan: Plan) -> propensity.Weights:
 
 
 def weight_shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of the plan's model."""
+    """Return the shapes of the plan's model; none for a match."""
+    if plan.matches:
+        return ()
     if plan.recommends:
         return family.shapes(recommender_of(plan))
     return propensity.shapes(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)

@@ -33,7 +33,7 @@ class Touched:
         plan: Digest of the plan.
         name: The study's name.
         purpose: Its purpose.
-        role: "trained" or "measured": which of its releases the customer's group is for.
+        role: "trained" or "measured": which of its releases the customer's group is for; or "counted", in a match.
         releases: How many were charged, lost ones with them.
         spent: What they spent of the customer's privacy, as a guarantee in words.
         when: Whether the table of then is known to have held the customer.
@@ -70,15 +70,15 @@ class Trace:
         return Trace(table["group"], tuple(Touched(**study) for study in table["studies"]))
 
 
-def trace(workspace: Workspace, ledger: Ledger, customer: str, *, since: Mapping[bool, int]) -> Trace:
+def trace(workspace: Workspace, ledger: Ledger, customer: str, *, since: Mapping[str, int]) -> Trace:
     """Find every study that may have been made with a customer.
 
     Args:
         workspace: The partner's.
         ledger: Its open ledger.
         customer: The identifier.
-        since: From which entry of the ledger on the table of customers (False) and that of interactions (True) held
-            the customer; a table that does not hold it now is missing.
+        since: From which entry of the ledger on each data set of the vault held the customer; one that does not hold it
+            now is missing.
 
     Raises:
         FileFault: The policy or a plan that was consented to cannot be read.
@@ -94,9 +94,17 @@ def trace(workspace: Workspace, ledger: Ledger, customer: str, *, since: Mapping
         charged = [r for r in ledger.charges_of(digest) if r.charge.group == group and _is_in(segment, r)]
         if charged:
             plan = _plan(workspace, digest)
-            first = since.get(plan.recommends)
-            found.append(_touched(plan, charged, certain=first is not None and charged[0].seq > first))
+            known = all(name in since and charged[0].seq > since[name] for name in _read(plan))
+            found.append(_touched(plan, charged, certain=known))
     return Trace(group, tuple(found))
+
+
+def _read(plan: Plan) -> list[str]:
+    """Return the data sets, by their names in the ledger, that a plan's releases are made from."""
+    matched = ["identifiers"] if plan.matching is not None else []
+    if plan.matches:
+        return matched
+    return [*matched, "interactions" if plan.recommends else "customers"]
 
 
 def _plan(workspace: Workspace, digest: str) -> Plan:
@@ -133,11 +141,12 @@ def _touched(plan: Plan, charged: Sequence[Reservation], *, certain: bool) -> To
         trust=plan.privacy.trust,
         random_source="os" if noise == ["os"] else ", ".join(noise),
     )
+    role = "measured" if charged[0].charge.group == HOLDOUT else "trained"
     return Touched(
         plan=plan.digest(),
         name=plan.name,
         purpose=plan.purpose,
-        role="measured" if charged[0].charge.group == HOLDOUT else "trained",
+        role="counted" if plan.matches else role,
         releases=len(charged),
         spent=str(spent),
         when=CERTAIN if certain else POSSIBLE,

@@ -37,12 +37,22 @@ from coterie.privacy.fields.manifest import Manifest, Stream, Whose, inside_cont
 from coterie.privacy.fields.wiping import wiped
 from coterie.privacy.ledger import Ledger
 
-__all__ = ["CONSENTS", "CUSTOMERS", "DATASETS", "INTERACTIONS", "Vault", "open_vault"]
+__all__ = [
+    "CONSENTS",
+    "CUSTOMERS",
+    "DATASETS",
+    "IDENTIFIERS",
+    "INTERACTIONS",
+    "MATCHES",
+    "Vault",
+    "open_vault",
+]
 
 Clock = Callable[[], datetime.datetime]
 
 CUSTOMERS, INTERACTIONS, CONSENTS = "customers", "interactions", "consents"
-DATASETS = (CUSTOMERS, INTERACTIONS, CONSENTS)
+IDENTIFIERS, MATCHES = "identifiers", "matches"
+DATASETS = (CUSTOMERS, INTERACTIONS, CONSENTS, IDENTIFIERS, MATCHES)
 
 
 class Vault:
@@ -97,7 +107,7 @@ class Vault:
         """
         manifest = self.newest(dataset)
         if manifest is None:
-            fix = "seal it: coterie partner seal FOLDER TABLE --plan PLAN"
+            fix = _HOW.get(dataset, "seal it: coterie partner seal FOLDER TABLE --plan PLAN")
             raise SealFault(Fault(str(self.workspace.vault / dataset), "holds nothing sealed", fix))
         return self.table_of(manifest)
 
@@ -267,6 +277,11 @@ def open_vault(root: Path, clock: Clock, *, ask: Callable[[], str] | None = None
 
 
 _ROOM = "free some space or check its rights"
+_HOW = {
+    CONSENTS: "seal it: coterie partner consents FOLDER TABLE",
+    IDENTIFIERS: "seal it: coterie partner identifiers FOLDER TABLE --customer COLUMN --email COLUMN",
+    MATCHES: "take part in a match whose outcome is rows or tokens",
+}
 
 
 def _refuse_open_to_others(folder: Path) -> None:

@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from coterie.clients.records import WireFault, named, pack, record_of, unpack, unpack_named, wire_fault
 from coterie.clients.task import Task
 from coterie.privacy.canonical import canonical
+from coterie.privacy.errors import CoterieError
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, Nothing, PoissonGaussian
+from coterie.privacy.matching.leaving import leaving_of
 from coterie.privacy.release import (
     CODES,
     ConsentGiven,
     LedgerHead,
+    Matching,
     ModelReceived,
     ModelUpdate,
     PartnerSum,
@@ -65,6 +68,7 @@ _LONGEST = 1 << 20  # greatest header and plan, in bytes
 _LONGEST_RECORD = 1 << 24  # receipts of a thousand partners over a thousand rounds
 _LONGEST_NOTE, _LONGEST_HEAD = 4096, 16_384
 _SUMMING = frozenset(kind.kind for kind in get_args(Summing))
+_MATCHING = frozenset(kind.kind for kind in get_args(Matching))
 
 
 def encode_plan(signed: bytes) -> RecordDict:
@@ -187,6 +191,7 @@ def decode_release(
     update: Event | None = None,
     histogram: Event | None = None,
     summed: DistributedGaussian | None = None,
+    listed: DiscreteGaussian | None = None,
 ) -> Release:
     """Unwrap a release.
 
@@ -196,6 +201,7 @@ def decode_release(
             expected.
         histogram: The plan's event of a histogram, likewise.
         summed: The plan's event of a masked vector, likewise.
+        listed: The plan's event of a list for a match, likewise; None also where it is a Disclosure.
 
     Raises:
         WireFault: The message is not a release of a known kind with exactly its fields.
@@ -210,12 +216,14 @@ def decode_release(
         kind, header = str(config.get("kind")), json.loads(text)
         if kind in _SUMMING:
             release: Release = message_of(kind, header, arrays, event=summed)
+        elif kind in _MATCHING:
+            release = leaving_of(kind, header, arrays, event=listed or Nothing())
         else:
             release = _release(kind, header, arrays, update or Nothing(), histogram or Nothing())
         # What was read must say again exactly what came: no spare fields, no second spelling.
         if canonical(release.header).decode() != text or len(release.arrays) != len(arrays):
             raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, CoterieError):
         raise wire_fault("the release", "is of no expected kind, or has other fields") from None
     return release
 

@@ -1,9 +1,11 @@
 """What all work on data begins with: the plan as it was agreed, the charge, and rows that are opened and checked."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from coterie.clients import training
@@ -13,13 +15,15 @@ from coterie.clients.consent import Standing
 from coterie.clients.consents import consented
 from coterie.clients.groups import Among
 from coterie.clients.history import note_policy
+from coterie.clients.identifierrows import IdentifierList, open_identifiers
 from coterie.clients.interactions import OpenedHistories, attributes_of, catalogue_of, open_histories
 from coterie.clients.keeping import keeping_of
 from coterie.clients.keysources import Sources
+from coterie.clients.matched import multiplicities
 from coterie.clients.opening import Opened, open_table
 from coterie.clients.refusals import Notes, TaskRefused, unforeseen
-from coterie.clients.vault import CONSENTS, CUSTOMERS, INTERACTIONS, Vault
-from coterie.clients.who import Who
+from coterie.clients.vault import CONSENTS, CUSTOMERS, IDENTIFIERS, INTERACTIONS, Vault
+from coterie.clients.who import Shared, Who
 from coterie.clients.workspace import Workspace
 from coterie.privacy.charges import Charge
 from coterie.privacy.errors import ContractFault, CoterieError, Fault, FileFault
@@ -170,13 +174,48 @@ class Work:
         return self.local(lambda: attributes_of(path, plan), plan)
 
     def _who(self, agreed: Agreed) -> Who:
-        """Return whose rows a study may read: those of its segments, and of who consented to its purpose."""
+        """Return whose rows a study may read: of its segments, with consent to its purpose, and matched as it asks."""
         plan, policy = agreed.plan, agreed.policy
         segments = plan.cohort.segments
         among = Among(policy.segments, segments) if policy.segments and segments else None
-        if not policy.consents(plan.purpose):
-            return Who(among)
-        return Who(among, consented(self.vault.table(CONSENTS), plan.purpose, self.ledger.now))
+        told = (
+            consented(self.vault.table(CONSENTS), plan.purpose, self.ledger.now)
+            if policy.consents(plan.purpose)
+            else None
+        )
+        return Who(among, told, self._shared(plan))
+
+    def _shared(self, plan: Plan) -> Shared | None:
+        """Return the customers whom the plan's match found at enough partners, and not at too many."""
+        if plan.cohort.partners == 1:
+            return None
+        customers, known = multiplicities(self.vault, plan.digest())
+        return Shared(customers.filter(pa.array((known >= plan.cohort.partners) & (known <= plan.parts))))
+
+    def open_identifiers(self, agreed: Agreed) -> IdentifierList:
+        """Open the customers' identifiers of the kind that a plan matches by, held to the policy's cohort.
+
+        Raises:
+            TaskRefused: "unavailable", whatever is wrong with them; they are not matched again until sealed anew.
+        """
+        plan, matching = agreed.plan, agreed.plan.matching
+
+        def opening() -> IdentifierList:
+            if matching is None:
+                raise ContractFault(Fault("the plan", "matches nothing", "give a plan with [matching]"))
+            sealed, kind = self.vault.table(IDENTIFIERS), matching.identifier
+            opened = open_identifiers(sealed, kind, group_key=self.workspace.group_key, who=self._listed(agreed))
+            least = max(agreed.policy.minimum_customers, matching.least)
+            if not least <= opened.count <= matching.most:
+                rule = f"holds {kind} identifiers of fewer customers than {least}, or of more than {matching.most}"
+                raise ContractFault(Fault(sealed.place, rule, "take part when they are within"))
+            return opened
+
+        return self.local(opening, plan)
+
+    def _listed(self, agreed: Agreed) -> Who:
+        """Return whose identifiers may be matched: as `_who`, before a match says who is shared."""
+        return self._who(replace(agreed, plan=replace(agreed.plan, cohort=replace(agreed.plan.cohort, partners=1))))
 
     def keep(self, charge: Charge, counts: Mapping[str, int]) -> str:
         """Seal the exact counts of what was opened for a charge, and return the ledger's commitment to them.
@@ -203,6 +242,8 @@ class Work:
             faults = error.faults if isinstance(error, CoterieError) else (unforeseen(error),)
             if not isinstance(error, KeyFault):
                 self.workspace.withdraw(plan.contract)
+                if plan.matching is not None:
+                    self.workspace.withdraw_identifiers()
             self.ledger.record("refusal", {"release": "", "plan": plan.digest(), "codes": ["unavailable"]})
             self.notes.write("refusals.log", faults)
             raise TaskRefused("unavailable", *faults) from None

@@ -6,9 +6,10 @@
     federation/     admission.json, authority.pem: the coordinator's word that this partner may connect
     inbox/          signed plans that wait for the operator's decision
     keys/vault/     key-encryption keys, or the file that the passphrase opens; nothing where they lie elsewhere
-    vault/          customers, interactions, consents: sealed, see docs/formats/vault.md
+    vault/          customers, interactions, consents, identifiers, matches: sealed, see docs/formats/vault.md
     catalogues/     public items of plans that recommend, by digest
-    contracts/      data contracts that the partner's operator approved, by importing a table for them
+    contracts/      data contracts that the partner's operator approved, by importing a table for them; `identifiers`
+                    where sealed identifiers may be matched
     plans/          signed plans that were consented to
     outbox/         releases, so that an unchanged question gets the identical bytes
     ledger.sqlite   every charge
@@ -215,6 +216,22 @@ class Workspace:
     def approves(self, contract: Contract) -> bool:
         """Return whether a contract is approved."""
         return self._approval(contract).exists()
+
+    def approve_identifiers(self) -> None:
+        """Write down that the operator sealed identifiers for matching; matches may read them."""
+        write_durably(self._identified, b"")
+
+    def withdraw_identifiers(self) -> None:
+        """Take that back, until identifiers are sealed again."""
+        self._identified.unlink(missing_ok=True)
+
+    def identifies(self) -> bool:
+        """Return whether sealed identifiers may be matched."""
+        return self._identified.exists()
+
+    @property
+    def _identified(self) -> Path:
+        return self.root / "contracts" / "identifiers"
 
     def _approval(self, contract: Contract) -> Path:
         return self.root / "contracts" / f"{contract.digest().removeprefix('sha256:')}.json"

@@ -6,23 +6,24 @@ inside the study.
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from coterie.privacy.accountant import epsilon
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
-from coterie.privacy.plan import SECURE, Plan, Recommendation, Secure
+from coterie.privacy.leastnoise import GRAIN, gaussian_cost, least_noise, least_of_all, least_sigma
+from coterie.privacy.plan import COUNTS, SECURE, Plan, Recommendation, Secure
 from coterie.privacy.schedule import countings, trainings
 from coterie.privacy.secagg.numbers import Numbers, greatest_norm, numbers_for
 
-__all__ = ["HOLDOUT", "TRAINING", "Mechanisms", "Summed", "calibrate", "central_noise"]
+__all__ = ["HOLDOUT", "NO_HISTOGRAM", "NO_UPDATE", "TRAINING", "Mechanisms", "Summed", "calibrate", "central_noise"]
 
 TRAINING = "training"
 HOLDOUT = "holdout"
 
-_GRAIN = 1000  # noise is rounded up to thousandths
-_MOST = 10_000.0  # noise beyond which a plan is refused: nothing is learnt there, and discrete PLDs grow with it
+NO_UPDATE, NO_HISTOGRAM = PoissonGaussian(10_000.0, 1.0, 1), DiscreteGaussian(10_000.0, 1)
+"""What stands where a plan has none: how many may be charged is beside it, and is 0."""
+
 _ROOM = 16  # times the declared customers for which a count has room: what is beyond would be cut off
 
 
@@ -54,6 +55,8 @@ class Mechanisms:
         summed: The numbers of sums; None where updates are none.
         counting: Event of the sum of items' popularity; None where there is none.
         countings: How many such sums the study may charge.
+        overlap: Event of a list of identifiers for a match that is counted, with its dummies; it touches both groups.
+        overlaps: How many such lists the study may charge.
     """
 
     update: PoissonGaussian | DistributedGaussian
@@ -63,13 +66,16 @@ class Mechanisms:
     summed: Summed | None = None
     counting: PoissonGaussian | DistributedGaussian | None = None
     countings: int = 0
+    overlap: DiscreteGaussian | None = None
+    overlaps: int = 0
 
     def kinds(self, group: str) -> tuple[tuple[Event, int], ...]:
         """Return the events of which the study may charge some to a customer of `group`, each with how many."""
+        matched: tuple[tuple[Event, int], ...] = ((self.overlap, self.overlaps),) if self.overlap else ()
         if group == HOLDOUT:
-            return ((self.histogram, self.histograms),)
+            return (*matched, (self.histogram, self.histograms))
         counted: tuple[tuple[Event, int], ...] = ((self.counting, self.countings),) if self.counting else ()
-        return (*counted, (self.update, self.updates))
+        return (*matched, *counted, (self.update, self.updates))
 
     def events(self, group: str) -> tuple[Event, ...]:
         """Return all that the study may release about one customer of `group`."""
@@ -89,6 +95,8 @@ def calibrate(plan: Plan) -> Mechanisms:
         epsilon(events of a group, plan's delta) <= plan's epsilon times the group's share.
     """
     training, privacy = plan.training, plan.privacy
+    if plan.matches:
+        return _matched(plan)
     counts = (trainings(plan) + training.spare, len(plan.metrics.rounds) + training.spare)
     budgets = (privacy.epsilon * privacy.split.training, privacy.epsilon * privacy.split.metrics)
     if plan.recommends:
@@ -96,6 +104,15 @@ def calibrate(plan: Plan) -> Mechanisms:
     if privacy.trust == SECURE:
         return _summed(plan, _least_gaussians(budgets, privacy.delta, rate=training.sample_rate, counts=counts), counts)
     return _calibrate(budgets, privacy.delta, rate=training.sample_rate, steps=training.local_steps, counts=counts)
+
+
+def _matched(plan: Plan) -> Mechanisms:
+    """Return the mechanisms of a match: all of epsilon for the counts, and nothing for what no epsilon covers."""
+    if plan.matching is None or plan.matching.outcome != COUNTS:
+        return Mechanisms(NO_UPDATE, 0, NO_HISTOGRAM, 0)
+    lists = 1 + plan.training.spare
+    sigma = least_sigma(plan.privacy.epsilon, plan.privacy.delta, lists)
+    return Mechanisms(NO_UPDATE, 0, NO_HISTOGRAM, 0, overlap=DiscreteGaussian(sigma, 1), overlaps=lists)
 
 
 def central_noise(plan: Plan) -> tuple[int, float]:
@@ -109,7 +126,7 @@ def central_noise(plan: Plan) -> tuple[int, float]:
         steps = trainings(plan) + training.spare
     budget = privacy.epsilon * privacy.split.training
     rate, delta = training.sample_rate, privacy.delta
-    return training.rounds * training.local_steps, _least_noise(
+    return training.rounds * training.local_steps, least_noise(
         lambda n: epsilon([PoissonGaussian(n, rate, steps)], delta), budget
     )
 
@@ -119,8 +136,8 @@ def _calibrate(
     budgets: tuple[float, float], delta: float, *, rate: float, steps: int, counts: tuple[int, int]
 ) -> Mechanisms:
     updates, histograms = counts
-    multiplier = _least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, steps * updates)], delta), budgets[0])
-    sigma = _least_sigma(budgets[1], delta, histograms)
+    multiplier = least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, steps * updates)], delta), budgets[0])
+    sigma = least_sigma(budgets[1], delta, histograms)
     return Mechanisms(PoissonGaussian(multiplier, rate, steps), updates, DiscreteGaussian(sigma, 1), histograms)
 
 
@@ -131,8 +148,8 @@ def _least_gaussians(
     """Return the noise over the sensitivity that keeps the budgets of gradient sums and of histograms."""
     updates, histograms = counts
     return (
-        _least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, updates)], delta), budgets[0]),
-        _least_noise(lambda noise: epsilon([PoissonGaussian(noise, 1.0, histograms)], delta), budgets[1]),
+        least_noise(lambda noise: epsilon([PoissonGaussian(noise, rate, updates)], delta), budgets[0]),
+        least_noise(lambda noise: epsilon([PoissonGaussian(noise, 1.0, histograms)], delta), budgets[1]),
     )
 
 
@@ -185,9 +202,9 @@ def _recommended(plan: Plan, budgets: tuple[float, float], counts: tuple[int, in
     share = (plan.recommendation or Recommendation()).counts
     counting, update = _least_pair(budgets[0], privacy.delta, rate=rate, counts=(counted, counts[0]), share=share)
     if privacy.trust == SECURE:
-        histogram = _least_of_all(budgets[1], privacy.delta, counts[1])
+        histogram = least_of_all(budgets[1], privacy.delta, counts[1])
         return _summed(plan, (update, histogram), counts, (counting, counted))
-    sigma = _least_sigma(budgets[1], privacy.delta, counts[1])
+    sigma = least_sigma(budgets[1], privacy.delta, counts[1])
     largest = max(partner.customers for partner in plan.partners)
     rooms = ((plan.secure or Secure()).batch_cap or math.ceil(2 * rate * largest), 2 * largest)
     made = [
@@ -216,30 +233,14 @@ def _least_pair(
     """
     counted, updates = counts
     if not counted:
-        return 0.0, _least_noise(lambda noise: _gaussian(noise, rate, updates, delta), budget)
-    first = _least_noise(lambda noise: _gaussian(noise, 1.0, counted, delta), budget) / math.sqrt(share)
-    counting = PoissonGaussian(math.ceil(first * _GRAIN) / _GRAIN, 1.0, counted)
+        return 0.0, least_noise(lambda noise: gaussian_cost(noise, rate, updates, delta), budget)
+    first = least_noise(lambda noise: gaussian_cost(noise, 1.0, counted, delta), budget) / math.sqrt(share)
+    counting = PoissonGaussian(math.ceil(first * GRAIN) / GRAIN, 1.0, counted)
     if not counting.valid():  # a ledger that held it could not be read any more
         fix = "raise it, or ask for more epsilon"
         raise PlanFault(Fault("plan.recommendation.counts", "leaves too little for counting items", fix))
-    update = _least_noise(lambda noise: epsilon([counting, PoissonGaussian(noise, rate, updates)], delta), budget)
+    update = least_noise(lambda noise: epsilon([counting, PoissonGaussian(noise, rate, updates)], delta), budget)
     return counting.noise_multiplier, update
-
-
-@functools.lru_cache(maxsize=64)
-def _least_of_all(budget: float, delta: float, steps: int) -> float:
-    """Return the noise of so many sums over all customers."""
-    return _least_noise(lambda noise: _gaussian(noise, 1.0, steps, delta), budget)
-
-
-@functools.lru_cache(maxsize=64)
-def _least_sigma(budget: float, delta: float, histograms: int) -> float:
-    """Return the noise of so many histograms of a partner's own."""
-    return _least_noise(lambda noise: epsilon([DiscreteGaussian(noise, histograms)], delta), budget)
-
-
-def _gaussian(noise: float, rate: float, steps: int, delta: float) -> float:
-    return epsilon([PoissonGaussian(noise, rate, steps)], delta)
 
 
 def _summed(
@@ -268,27 +269,3 @@ def _summed(
         event(count, 1.0) if count else None,
         counted[1],
     )
-
-
-def _least_noise(cost: Callable[[float], float], budget: float) -> float:
-    """Return the least noise in thousandths whose cost is within budget; cost falls as noise grows."""
-    low, high = 0.0, 1.0
-    while cost(high) > budget:
-        low, high = high, high * 2
-        if high > _MOST:
-            raise PlanFault(
-                Fault(
-                    "plan.privacy.epsilon",
-                    "is too small for the plan's steps",
-                    "ask for fewer, or more epsilon",
-                )
-            )
-    floor, ceiling = math.floor(low * _GRAIN), math.ceil(high * _GRAIN)
-    while ceiling - floor > 1:
-        # Below a fifth of the clip no study is private enough to matter, and PLD arrays grow without end.
-        middle = (floor + ceiling) // 2
-        if middle >= _GRAIN // 5 and cost(middle / _GRAIN) <= budget:
-            ceiling = middle
-        else:
-            floor = middle
-    return ceiling / _GRAIN

@@ -35,9 +35,14 @@ CODES: dict[str, str] = {
     "awaiting": "the partner's operator has not approved the plan yet",
     "declined": "the partner's operator declined the plan",
     "consent": "the purpose needs the partner's table of its customers' consents, and there is none",
+    "matching": "the partner's policy permits no such match",
+    "identifiers": "the partner holds no table of its customers' identifiers of this kind",
+    "match": "a message of a match is not what the protocol has there; nothing is matched",
+    "quota": "the match asks for more evaluations, or disclosures, than the partner makes in a year",
     "red-line": "the plan crosses a red line of the partner's policy",
 }
 """Every word that a refusal may say; each is free of data (PRIVACY rule 15)."""
 
-PENDING = frozenset({"awaiting", "contract", "catalogue", "consent"})
-"""Words that the partner's operator takes back by looking at the plan, its contract, its items and its consents."""
+PENDING = frozenset({"awaiting", "contract", "catalogue", "consent", "identifiers"})
+"""Words that the partner's operator takes back by looking at the plan, its contract, its items, its consents and its
+customers' identifiers."""

@@ -53,6 +53,7 @@ def breaches(plan: Plan, policy: Policy, name: str) -> list[Reason]:
         *_segments(plan, policy),
         *_asked(plan, policy),
         *_peers(plan, policy, name),
+        *_match(plan, policy),
     ]
 
 
@@ -60,6 +61,8 @@ def automatic(plan: Plan, policy: Policy) -> bool:
     """Return whether a plan lies within what the policy approves without a person."""
     approval = policy.approval
     if approval is None or plan.privacy.epsilon > approval.automatic_epsilon:
+        return False
+    if plan.discloses and not approval.disclosures:
         return False
     return approval.purposes is None or plan.purpose in approval.purposes
 
@@ -95,7 +98,7 @@ def _scope(plan: Plan, policy: Policy) -> list[Reason]:
     contract = plan.contract
     if contract.customer != policy.customer:
         reasons.append(_reason("customer", "plan.contract.customer", "is not the policy's customer", "plan with it"))
-    if contract.interactions is None and contract.label not in policy.labels:
+    if contract.interactions is None and not plan.matches and contract.label not in policy.labels:
         reasons.append(_reason("label", "plan.contract.label", "is not permitted", "permit it in labels"))
     names = {column.name for column in contract.columns}
     rows = contract.interactions
@@ -110,7 +113,7 @@ def _scope(plan: Plan, policy: Policy) -> list[Reason]:
         _reason("special-column", f"plan.contract.columns.{name}", "is of special sensitivity", "permit it in special")
         for name in sorted(special - set(policy.special))
     ]
-    if plan.model.family not in policy.families:
+    if not plan.matches and plan.model.family not in policy.families:
         reasons.append(_reason("family", "plan.model.family", "is not permitted", "permit it in families"))
     return reasons
 
@@ -125,8 +128,11 @@ def _segments(plan: Plan, policy: Policy) -> list[Reason]:
 
 
 def _peers(plan: Plan, policy: Policy, name: str) -> list[Reason]:
-    """Hold the roster of a secure sum to keys that the partner compared itself: an invented one adds no noise."""
-    if plan.privacy.trust != SECURE:
+    """Hold the roster of a secure sum, or a match, to keys that the partner compared itself.
+
+    An invented partner adds no noise to a sum, and brings a list of its maker's own choosing to a match.
+    """
+    if plan.privacy.trust != SECURE and plan.matching is None:
         return []
     fix = "compare its key with the partner itself, then put it under [peers]"
     return [
@@ -156,6 +162,26 @@ def _asked(plan: Plan, policy: Policy) -> list[Reason]:
     if privacy.epsilon > budget.study_epsilon:
         rule = f"{privacy.epsilon:g} exceeds the policy's {budget.study_epsilon:g} for a study"
         reasons.append(_reason("study-budget", "plan.privacy.epsilon", rule, "lower it in the plan"))
+    return reasons
+
+
+def _match(plan: Plan, policy: Policy) -> list[Reason]:
+    """Hold a match to what the policy permits; without rules for matches, none is."""
+    asked, rules = plan.matching, policy.matching
+    if asked is None:
+        return []
+    if rules is None:
+        return [_reason("matching", "policy.matching", "is missing, so no match is permitted", "add [matching]")]
+    reasons = []
+    if asked.outcome not in rules.outcomes:
+        rule = f"{asked.outcome} is not permitted"
+        reasons.append(_reason("matching", "plan.matching.outcome", rule, "permit it in matching.outcomes"))
+    if asked.identifier not in rules.identifiers:
+        rule = f"{asked.identifier} is not permitted"
+        reasons.append(_reason("matching", "plan.matching.identifier", rule, "permit it in matching.identifiers"))
+    if asked.least < rules.least:
+        rule = f"is below the policy's {rules.least}"
+        reasons.append(_reason("matching", "plan.matching.least", rule, "raise it in the plan"))
     return reasons
 
 

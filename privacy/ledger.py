@@ -212,7 +212,8 @@ class Ledger(Log):
     def paid_for(self, release: str) -> bool:
         """Return whether a release with this digest is settled or recorded, and so may leave."""
         query = (
-            "SELECT 1 FROM entries WHERE kind IN ('settle', 'consent', 'refusal', 'model', 'keys', 'opening') "
+            "SELECT 1 FROM entries WHERE kind IN ('settle', 'consent', 'refusal', 'model', 'keys', 'opening', "
+            "'disclosure', 'manifest', 'match') "
             "AND json_extract(body, '$.release') = ? LIMIT 1"
         )
         return bool(self._rows(query, release))

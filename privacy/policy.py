@@ -11,7 +11,7 @@ from typing import Any
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
 from coterie.privacy.errors import FileFault
-from coterie.privacy.plan import RECOMMENDERS, SECURE
+from coterie.privacy.plan import COUNTS, RECOMMENDERS, ROWS, SECURE, TOKENS
 from coterie.privacy.redlines import RedLines, unreadable
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, text
@@ -20,6 +20,7 @@ __all__ = [
     "Approval",
     "Budget",
     "Consent",
+    "MatchRules",
     "Policy",
     "Segments",
     "all_limits",
@@ -70,10 +71,12 @@ class Approval:
     Args:
         automatic_epsilon: Most total epsilon of a plan that is approved by this rule.
         purposes: The rule is for plans of these purposes alone; None for every permitted one.
+        disclosures: Whether it is for plans with a match of rows or tokens, too, which no epsilon covers.
     """
 
     automatic_epsilon: float = field(metadata=number(0, 100, ends="(]"))
     purposes: tuple[str, ...] | None = field(default=None, metadata=text(100))
+    disclosures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,27 @@ class Consent:
     """
 
     elsewhere: dict[str, str] = field(default_factory=dict, metadata=text(200))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRules:
+    """Which matches of customers are permitted.
+
+    Args:
+        outcomes: "counts" is charged; "rows" and "tokens" are disclosures, which no epsilon covers.
+        identifiers: By which kinds of identifiers: "email", "phone", "loyalty".
+        evaluations: Most points of the others' lists that are evaluated in one calendar year (UTC): each is a guess
+            that a partner may make at this partner's customers.
+        disclosures: Most matches with rows or tokens in one calendar year: two of slightly different lists tell of the
+            difference.
+        least: Least `least` of a plan.
+    """
+
+    outcomes: tuple[str, ...] = field(metadata=one_of(COUNTS, ROWS, TOKENS))
+    identifiers: tuple[str, ...] = field(metadata=one_of("email", "phone", "loyalty"))
+    evaluations: int = field(metadata=integer(0, 10**12))
+    disclosures: int = field(default=0, metadata=integer(0, 1000))
+    least: int = field(default=50, metadata=integer(2, 1_000_000))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +138,7 @@ class Policy:
         approval: What is approved without a person; None where a person approves every plan.
         consent: Which purposes need no table of consents; where it is missing, all of them do.
         red_lines: What is never done, whatever else is permitted.
+        matching: Which matches are permitted; None where none is.
     """
 
     coordinator: str = field(metadata=text(100))
@@ -133,6 +158,7 @@ class Policy:
     approval: Approval | None = None
     consent: Consent = field(default_factory=Consent)
     red_lines: RedLines = field(default_factory=RedLines)
+    matching: MatchRules | None = None
 
     def consents(self, purpose: str) -> bool:
         """Return whether a purpose rests on the table of consents: no other legal ground is named for it."""

@@ -15,6 +15,14 @@ from coterie.privacy.answers import ConsentGiven, LedgerHead, ModelReceived, Ref
 from coterie.privacy.canonical import canonical
 from coterie.privacy.codes import CODES
 from coterie.privacy.events import DiscreteGaussian, PoissonGaussian
+from coterie.privacy.matching.leaving import (
+    ManifestAccepted,
+    MatchCommitted,
+    MatchEnded,
+    MatchParcel,
+    OverlapCounts,
+    ParcelTaken,
+)
 from coterie.privacy.secagg.messages import DealtShares, MaskedVector, RevealedShares, RoundKeys, SurvivorsSigned
 
 __all__ = [
@@ -23,9 +31,16 @@ __all__ = [
     "ConsentGiven",
     "DealtShares",
     "LedgerHead",
+    "ManifestAccepted",
     "MaskedVector",
+    "MatchCommitted",
+    "MatchEnded",
+    "MatchParcel",
+    "Matching",
     "ModelReceived",
     "ModelUpdate",
+    "OverlapCounts",
+    "ParcelTaken",
     "PartnerSum",
     "Refused",
     "Release",
@@ -141,13 +156,19 @@ class ScoreHistogram:
 Summing = RoundKeys | DealtShares | MaskedVector | SurvivorsSigned | RevealedShares
 """What leaves in a secure sum; described in `privacy/secagg/messages.py`."""
 
-Release = ConsentGiven | Refused | ModelUpdate | PartnerSum | ScoreHistogram | ModelReceived | LedgerHead | Summing
+Matching = MatchCommitted | ManifestAccepted | ParcelTaken | MatchParcel | OverlapCounts | MatchEnded
+"""What leaves in a match; described in `privacy/matching/leaving.py`."""
+
+Release = (
+    ConsentGiven | Refused | ModelUpdate | PartnerSum | ScoreHistogram | ModelReceived | LedgerHead | Summing | Matching
+)
 
 KINDS: dict[str, type[Release]] = {
     kind.kind: kind
     for kind in (
         *(ConsentGiven, Refused, ModelUpdate, PartnerSum, ScoreHistogram, ModelReceived, LedgerHead),
         *(RoundKeys, DealtShares, MaskedVector, SurvivorsSigned, RevealedShares),
+        *(MatchCommitted, ManifestAccepted, ParcelTaken, MatchParcel, OverlapCounts, MatchEnded),
     )
 }
 

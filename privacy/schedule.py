@@ -3,15 +3,31 @@
 trust "local"                 train/ROUND: one update of local steps;   evaluate/ROUND: one histogram
 trust "secure-aggregation"    train/STEP: one secure sum for each step of every round, counted through;
                               evaluate/ROUND: one secure sum of histograms
+matching                      match/GROUP for each group of customers, paid by one list; nothing else of the above
 recommendation                count/1, before all else: one sum of items' popularity (not for the family of that name);
                               train/STEP and evaluate/ROUND as above, secure sums or each partner's own by the trust
 """
 
 from coterie.privacy.plan import SECURE, Plan
 
-__all__ = ["COUNT", "EVALUATE", "TRAIN", "countings", "releases_of", "round_of", "summed", "trained", "trainings"]
+__all__ = [
+    "COUNT",
+    "COUNTED",
+    "EVALUATE",
+    "MATCH",
+    "TRAIN",
+    "countings",
+    "releases_of",
+    "round_of",
+    "summed",
+    "trained",
+    "trainings",
+]
 
-COUNT, TRAIN, EVALUATE = "count", "train", "evaluate"
+COUNT, TRAIN, EVALUATE, MATCH = "count", "train", "evaluate", "match"
+
+COUNTED = f"{MATCH}/counts"
+"""What a match counted, which was paid for with the lists."""
 
 
 def summed(plan: Plan) -> bool:

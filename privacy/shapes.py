@@ -153,10 +153,17 @@ SHAPES: Mapping[str, Shape] = {
             "histogram_curve": _curve,
             "counting": _event,
             "countings": _count,
+            "overlap": _event,
+            "overlaps": _count,
             "segments": _names,
             "division": _digest,
         },
-        frozenset({"update_curve", "histogram_curve", "counting", "countings", "segments", "division"}),
+        frozenset(
+            {
+                *("update_curve", "histogram_curve", "counting", "countings"),
+                *("overlap", "overlaps", "segments", "division"),
+            }
+        ),
     ),
     "approval": Shape(
         "the partner's operator decided about a plan; the newest word on a plan holds",
@@ -212,10 +219,40 @@ SHAPES: Mapping[str, Shape] = {
             "survivors": _names,
         },
     ),
+    "disclosure": Shape(
+        "a list of identifiers, blinded, left for a match whose outcome no epsilon covers",
+        {
+            "release": _digest,
+            "plan": _digest,
+            "purpose": _text,
+            "outcome": _one_of("rows", "tokens"),
+            "identifier": _one_of("email", "phone", "loyalty"),
+            "partners": _names,
+            "rows": _digest,
+        },
+    ),
+    "manifest": Shape(
+        "the lists of all partners of a match are fixed from here on; so many of their points are evaluated at most",
+        {"release": _digest, "plan": _digest, "manifest": _digest, "evaluations": _count},
+    ),
+    "match": Shape(
+        "a message of a match left: of points that are sealed to another partner, or of what came out",
+        {
+            "release": _digest,
+            "plan": _digest,
+            "what": _one_of("parcel-taken", "match-parcel", "overlap-counts", "match-ended"),
+            "list": _text,
+            "hop": _count,
+            "index": _count,
+            "towards": _text,
+            "points": _count,
+        },
+        frozenset({"list", "hop", "index", "towards", "points"}),
+    ),
     "vault": Shape(
         "a sealed data set has this manifest from here on; nothing else says which one is the newest",
         {
-            "dataset": _one_of("customers", "interactions", "consents"),
+            "dataset": _one_of("customers", "interactions", "consents", "identifiers", "matches"),
             "version": _count,
             "manifest": _digest,
             "what": _one_of("sealed", "rewrapped", "rekeyed", "erased"),

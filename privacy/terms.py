@@ -2,16 +2,24 @@
 
 from dataclasses import dataclass, field
 
-from coterie.privacy.schema import integer, number, one_of, text
+from coterie.privacy.schema import LATER, integer, number, one_of, text
 
 __all__ = [
+    "COUNTS",
     "CUSTOMER",
+    "MATCHING",
+    "NOTHING",
+    "NO_METRICS",
+    "NO_TRAINING",
     "PERSON",
     "RECOMMENDERS",
+    "ROWS",
     "SECURE",
+    "TOKENS",
     "TRAINED",
     "Catalogued",
     "Cohort",
+    "Matching",
     "Metrics",
     "Model",
     "Partner",
@@ -31,6 +39,11 @@ TRAINED = ("two-tower", "mf-bpr", "mf-softmax", "neumf")
 """Recommenders that are trained by clipped gradients."""
 
 RECOMMENDERS = ("popularity", "item-gram", "ials", *TRAINED)
+
+MATCHING = "matching"
+"""The task of a plan that matches customers, and trains nothing."""
+
+COUNTS, ROWS, TOKENS = "counts", "rows", "tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +68,11 @@ class Model:
 
     Args:
         family: "logistic", or "mlp" with one hidden layer; for recommendation one of `RECOMMENDERS`, or "auto", which a
-            rule on public facts replaces before the plan is signed.
+            rule on public facts replaces before the plan is signed; for matching "none".
         hidden: Width of the hidden layer (mlp alone).
     """
 
-    family: str = field(metadata=one_of("logistic", "mlp", "auto", *RECOMMENDERS))
+    family: str = field(metadata=one_of("none", "logistic", "mlp", "auto", *RECOMMENDERS))
     hidden: int = field(default=32, metadata=integer(1, 1024))
 
 
@@ -111,7 +124,7 @@ class Training:
     """How it is trained.
 
     Args:
-        rounds: Published rounds.
+        rounds: Published rounds; 0 for matching, which has none.
         local_steps: DP-SGD steps that a partner takes in a round; where every step is a sum over all partners
             (recommendation, secure aggregation), sums in a round.
         sample_rate: Poisson rate at which a step includes each customer; public.
@@ -124,7 +137,7 @@ class Training:
             noise is calibrated for `rounds + spare`.
     """
 
-    rounds: int = field(metadata=integer(1, 1000))
+    rounds: int = field(metadata=integer(0, 1000))
     local_steps: int = field(metadata=integer(1, 10_000))
     sample_rate: float = field(metadata=number(1e-6, 1))
     learning_rate: float = field(metadata=number(0, 1000, ends="(]"))
@@ -222,10 +235,39 @@ class Cohort:
             "unavailable" and does not say why.
         segments: Customer segments, by the partners' own policies, that take part and pay; None for all. The
             others' budgets are not touched.
+        partners: Only persons who are customers of at least so many partners take part, as the plan's match says; those
+            of more than the plan's `partners_per_person` are left out. 1 for all customers, and no match.
     """
 
     minimum_customers: int = field(default=100, metadata=integer(10, 1_000_000_000))
     segments: tuple[str, ...] | None = field(default=None, metadata=text(60))
+    partners: int = field(default=1, metadata={**integer(1, 255), **LATER})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """How partners find customers that they share; all of it is public.
+
+    Args:
+        identifier: By which kind of identifier: "email", "phone" or "loyalty".
+        outcome: What comes out. "counts": how many customers each set of partners shares, noisy and charged. "rows":
+            each pair of partners learns which of its own customers the other has. "tokens": each partner gets a token
+            of the match for each of its own customers, equal for equal identifiers. The last two are disclosures, which
+            no epsilon covers.
+        most: Most identifiers of one partner.
+        least: Least length of a list that is taken; and a noisy count below it is not printed.
+        size_class: Lists for rows and tokens are filled up to a multiple of it, so that their length says little.
+        epoch: Of the match: tokens of different epochs cannot be linked.
+        teller: The partner who counts; the first of the roster when left out.
+    """
+
+    identifier: str = field(metadata=one_of("email", "phone", "loyalty"))
+    outcome: str = field(metadata=one_of(COUNTS, ROWS, TOKENS))
+    most: int = field(default=1_000_000, metadata=integer(1, 10_000_000))
+    least: int = field(default=50, metadata=integer(2, 1_000_000))
+    size_class: int = field(default=1024, metadata=integer(1, 1_000_000))
+    epoch: int = field(default=1, metadata=integer(1, 1_000_000))
+    teller: str = field(default="", metadata=text(60, least=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,3 +281,8 @@ class Tuning:
 
     configurations: int = field(default=0, metadata=integer(0, 1_000_000))
     data: str = field(default="none", metadata=text(200))
+
+
+NOTHING, NO_METRICS = Model(family="none"), Metrics(rounds=())
+NO_TRAINING = Training(rounds=0, local_steps=1, sample_rate=1.0, learning_rate=1.0, clip=1.0)
+"""What a plan that matches customers says of training."""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -19,23 +18,21 @@ from coterie.clients.wire import (
     split_head,
     with_witness,
 )
-from coterie.models import metrics
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.codes import PENDING
 from coterie.privacy.errors import Fault, LedgerFault
-from coterie.privacy.plan import Plan
-from coterie.privacy.record import StudyRecord, sign_record
-from coterie.privacy.release import CODES, ConsentGiven, Refused, weights_digest
+from coterie.privacy.record import sign_record
+from coterie.privacy.release import CODES, ConsentGiven, Refused
 from coterie.privacy.signed import SignedPlan
 from coterie.server.cohort import Cohort, admit
 from coterie.server.exchange import Patience, exchange
-from coterie.server.rankmetrics import rank_metrics
+from coterie.server.recording import record_of
 from coterie.server.registry import Progress, Refusal
 from coterie.server.strategy import PlanStrategy
 from coterie.server.witness import Witness
 
-__all__ = ["Conduct", "Patience", "Seen", "record_of"]
+__all__ = ["Conduct", "Patience", "Seen"]
 
 
 @dataclass(frozen=True)
@@ -264,23 +261,6 @@ class Conduct:
             self._silent.discard(node)
             yield node, reply
         self._silent |= silent
-
-
-def record_of(plan: Plan, progress: Progress) -> StudyRecord:
-    """Return the record of a plan's study as it stands."""
-    receipts = tuple(sorted(progress.receipts))
-    said = rank_metrics(plan, progress) if plan.recommends else _metrics(progress)
-    return StudyRecord(progress.plan, weights_digest(progress.weights), said, receipts)
-
-
-def _metrics(progress: Progress) -> dict[str, float]:
-    """Return what the last charged histograms of scores say of the model."""
-    last = max((number for number, by in progress.histograms.items() if by), default=None)
-    if last is None:
-        return {}
-    by_partner = progress.histograms[last]
-    counts = metrics.binned_counts(np.sum([by_partner[name] for name in sorted(by_partner)], axis=0))
-    return {name: value for name, value in metrics.summary(counts).items() if value is not None}
 
 
 def _code(reply: Message) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from coterie.server.aggregate import AdamState
 from coterie.server.cohort import Cohort
 from coterie.server.conduct import Conduct, Seen
 from coterie.server.exchange import Patience
+from coterie.server.matching import Match
 from coterie.server.openly import OpenStudy
 from coterie.server.registry import Progress, Registry, with_news
 from coterie.server.rounds import Happening, State, after
@@ -83,7 +84,13 @@ def run_study(  # noqa: PLR0913 - all of it is the edge of the program
     registry.publish(with_news(progress, conduct.refusals, ()))
     state = after(state, _enough(len(cohort), plan.privacy.threshold, Happening.ENOUGH_CONSENTS))
     show(Seen("consents", progress.round))
-    if summed(plan):
+    if plan.matching is not None:
+        state = after(state, Happening.LISTS_ASKED)
+        progress = Match(conduct, cohort, registry, progress, lambda: unless_stopped(stop)).run()
+        state = after(state, Happening.MATCH_MADE)
+    if plan.matches:
+        state = after(state, Happening.LAST_ROUND)
+    elif summed(plan):
         kind = SecureStudy if plan.privacy.trust == SECURE else OpenStudy
         study = kind(conduct, cohort, registry, progress)
         for round_ in range(progress.round + 1, plan.training.rounds + 1):

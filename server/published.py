@@ -28,7 +28,7 @@ from coterie.privacy.schedule import round_of
 from coterie.privacy.signed import SignedPlan
 from coterie.privacy.statement import statement
 from coterie.server.books import Books, Model
-from coterie.server.conduct import record_of
+from coterie.server.recording import record_of
 from coterie.server.registry import Progress
 
 __all__ = ["Published", "check_published", "export", "model_path", "publish", "signature_path"]

@@ -63,6 +63,10 @@ class Progress:
         attempt: Of the sum that is asked for next, where an earlier one was not opened; 0 for the first.
         opening: The sums of the newest set-up.
         optimizer: Where the coordinator's optimiser is; None where it takes no steps itself.
+        flown: Whose lists of a match went how many stretches of their way.
+        matched: Digest of the manifest of a match that came to its end; "" before.
+        overlap: What a match counted, as it was released.
+        ending: Digest of the manifest of a match of which only the end is left; "" before.
     """
 
     plan: str
@@ -77,6 +81,10 @@ class Progress:
     attempt: int = 0
     opening: tuple[str, ...] = ()
     optimizer: OptimizerState | None = None
+    flown: tuple[tuple[str, int], ...] = ()
+    matched: str = ""
+    overlap: Mapping[str, Any] = field(default_factory=dict)
+    ending: str = ""
 
 
 class Registry:
@@ -103,6 +111,8 @@ class Registry:
         head = {"plan": progress.plan, "round": progress.round, "histograms": rounds, "refusals": refusals}
         head |= {"receipts": receipts, "step": progress.step, "epoch": progress.epoch}
         head |= {"attempt": progress.attempt, "opening": list(progress.opening)}
+        head |= {"flown": dict(progress.flown), "matched": progress.matched, "overlap": dict(progress.overlap)}
+        head |= {"ending": progress.ending}
         if progress.optimizer is not None:
             head["steps"] = progress.optimizer.step
         metadata = {"format": "coterie/progress/v1", "progress": json.dumps(head)}
@@ -112,6 +122,19 @@ class Registry:
             write_durably(self._rounds / f"{progress.round:05d}.safetensors", safetensors.numpy.save(model))
         write_durably(self._path, safetensors.numpy.save(arrays, metadata))
         self._last = progress.round
+
+    def keep_overlap(self, told: bytes) -> None:
+        """Write what a match counted beside the state, as reviewers read it.
+
+        Args:
+            told: What `overlap_file` wrote.
+        """
+        write_durably(self.overlap, told)
+
+    @property
+    def overlap(self) -> Path:
+        """Where that is."""
+        return self._path.with_name("overlap.json")
 
     def published(self) -> dict[int, Weights]:
         """Return the model of every published round."""
@@ -168,6 +191,10 @@ class Registry:
             int(head.get("attempt", 0)),
             tuple(str(step) for step in head.get("opening", ())),
             optimizer,
+            tuple(sorted((str(name), int(count)) for name, count in head.get("flown", {}).items())),
+            str(head.get("matched", "")),
+            dict(head.get("overlap", {})),
+            str(head.get("ending", "")),
         )
 
 

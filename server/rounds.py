@@ -3,6 +3,11 @@
 PROPOSED ──consents──▶ CONSENTED ──tasks sent──▶ TRAINING ──updates──▶ AGGREGATED ──stored──▶ PUBLISHED
 │                                                 │  ▲                                         │  │
 └──too few──▶ ABORTED ◀──too few──────────────────┘  └─────────────────tasks sent──────────────┘  └─last─▶ FINISHED
+
+A plan that matches customers does that before all else, and where it is all, ends with it:
+
+CONSENTED ──lists asked for──▶ MATCHING ──match made──▶ MATCHED ──tasks sent──▶ TRAINING
+                                                        MATCHED ──last round──▶ FINISHED
 """
 
 from enum import Enum
@@ -17,6 +22,8 @@ class State(Enum):
 
     PROPOSED = "proposed"
     CONSENTED = "consented"
+    MATCHING = "matching"
+    MATCHED = "matched"
     TRAINING = "training"
     AGGREGATED = "aggregated"
     PUBLISHED = "published"
@@ -28,6 +35,8 @@ class Happening(Enum):
     """What moves it on."""
 
     ENOUGH_CONSENTS = "enough consents"
+    LISTS_ASKED = "lists asked for"
+    MATCH_MADE = "match made"
     TASKS_SENT = "tasks sent"
     ENOUGH_UPDATES = "enough updates"
     TOO_FEW = "too few"
@@ -43,6 +52,10 @@ TABLE: dict[tuple[State, Happening], State] = {
     (State.PROPOSED, Happening.ENOUGH_CONSENTS): State.CONSENTED,
     (State.PROPOSED, Happening.TOO_FEW): State.ABORTED,
     (State.CONSENTED, Happening.TASKS_SENT): State.TRAINING,
+    (State.CONSENTED, Happening.LISTS_ASKED): State.MATCHING,
+    (State.MATCHING, Happening.MATCH_MADE): State.MATCHED,
+    (State.MATCHED, Happening.TASKS_SENT): State.TRAINING,
+    (State.MATCHED, Happening.LAST_ROUND): State.FINISHED,
     (State.TRAINING, Happening.ENOUGH_UPDATES): State.AGGREGATED,
     (State.TRAINING, Happening.TOO_FEW): State.ABORTED,
     (State.AGGREGATED, Happening.STORED): State.PUBLISHED,

@@ -65,13 +65,14 @@ class Site:
         return {partner.name: self.root / "partners" / folder_of(partner.name) for partner in self.plan.partners}
 
 
-def found(
+def found(  # noqa: PLR0913 - all of it is the edge of the program
     root: Path,
     plan: Plan,
     tables: Mapping[str, pa.Table],
     *,
     seed: int,
     catalogue: Catalogue | None = None,
+    identifiers: Mapping[str, pa.Table] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Site:
     """Make a coordinator and partners that have joined it.
@@ -82,6 +83,7 @@ def found(
         tables: The partners' tables by name.
         seed: Decides which customers are held out.
         catalogue: The items of a plan that recommends.
+        identifiers: The partners' tables of identifiers by name, for a plan that matches.
         settings: Values of the coordinator's coterie.toml, as TOML, that replace those of this module.
 
     Raises:
@@ -100,7 +102,8 @@ def found(
     kept = [line for line in lines if line.partition(" ")[0] not in chosen]
     text = "\n".join([*kept, *(f"{key} = {value}" for key, value in chosen.items())]) + "\n"
     write_durably(office.root / "coterie.toml", text.encode())
-    keyed = equip(root, plan, tables, seed=seed, catalogue=catalogue, coordinator=office.identity.public)
+    public = office.identity.public
+    keyed = equip(root, plan, tables, seed=seed, catalogue=catalogue, identifiers=identifiers, coordinator=public)
     site = Site(root, keyed)
     for folder in site.workspaces.values():
         join(office, Workspace(folder))
@@ -219,13 +222,24 @@ def _free_ports(count: int) -> list[int]:
 
 
 def narrowed(plan: Plan, names: Sequence[str]) -> Plan:
-    """Return a plan for some of its partners, with the least threshold that secure sums have.
+    """Return a plan for some of its partners, with the least threshold that secure sums have; a match needs them all.
 
     Args:
         plan: The study.
         names: Of the partners that stay.
+
+    Raises:
+        FileFault: So few partners cannot have this study.
     """
     stay = tuple(partner for partner in plan.partners if partner.name in names)
-    threshold = max(2, 2 * len(stay) // 3 + 1)
-    privacy = dataclasses.replace(plan.privacy, threshold=min(threshold, len(stay)))
-    return dataclasses.replace(plan, partners=stay, privacy=privacy)
+    threshold = len(stay) if plan.matches else min(max(2, 2 * len(stay) // 3 + 1), len(stay))
+    parts = plan.privacy.partners_per_person
+    privacy = dataclasses.replace(
+        plan.privacy, threshold=threshold, partners_per_person=None if parts is None else min(parts, len(stay))
+    )
+    matching = plan.matching
+    if matching is not None and matching.teller not in {"", *names}:
+        matching = dataclasses.replace(matching, teller="")
+    fewer = dataclasses.replace(plan, partners=stay, privacy=privacy, matching=matching)
+    fewer.check("the study of fewer partners")
+    return fewer

@@ -5,10 +5,12 @@ report.html               what was released
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from coterie.privacy.clock import now
 from coterie.privacy.errors import CoterieError, Fault
@@ -19,6 +21,7 @@ from coterie.server.books import Books
 from coterie.simulations import sources
 from coterie.simulations.deployedreport import deployed_report, write_report
 from coterie.simulations.deployment import found, narrowed, started
+from coterie.simulations.matchtrial import check_matching
 
 __all__ = ["Federated", "Stage", "run_federated", "watched"]
 
@@ -57,13 +60,16 @@ def run_federated(
     Raises:
         CoterieError: The folder is not empty, a process did not start, or the study ended without a model.
     """
-    tables, names = sources.load(dataset), [partner.name for partner in plan.partners][:partners]
+    names = [partner.name for partner in plan.partners][:partners]
+    fewer = narrowed(plan, names)
+    check_matching(fewer)
     catalogue = sources.catalogue(dataset) if plan.recommends else None
+    tables = {} if plan.matches else _of(names, sources.load(dataset))
+    identifiers = None if plan.matching is None else _of(names, sources.identifiers(dataset))
     clock, took = time.monotonic, {}
     began = clock()
     show("setting up", 0)
-    own = {name: tables[name] for name in names}
-    site = found(folder, narrowed(plan, names), own, seed=0, catalogue=catalogue)
+    site = found(folder, fewer, tables, seed=0, catalogue=catalogue, identifiers=identifiers)
     took["setting up"], began = clock() - began, clock()
     show("starting", 0)
     with started(site):
@@ -81,6 +87,10 @@ def run_federated(
     report = deployed_report(site.office, filed.digest, clock=now)
     write_report(report, folder / "report.html")
     return Federated(report, took, rounds)
+
+
+def _of(names: Sequence[str], tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    return {name: tables[name] for name in names}
 
 
 def watched(books: Books, digest: str, *, show: Stage, stop: Callable[[], bool]) -> Study:

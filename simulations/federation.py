@@ -57,6 +57,7 @@ def run_federation(  # noqa: PLR0913 - all of it is the edge of the program
     show: Callable[[Seen], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
     catalogue: Catalogue | None = None,
+    identifiers: Mapping[str, pa.Table] | None = None,
 ) -> Outcome:
     """Run a study among simulated partners, or go on with one that was interrupted.
 
@@ -70,12 +71,13 @@ def run_federation(  # noqa: PLR0913 - all of it is the edge of the program
         show: Called with what may be shown.
         stop: Asked before every round whether to stop.
         catalogue: The items of a plan that recommends.
+        identifiers: The partners' tables of identifiers, for a plan that matches.
 
     Raises:
         StudyAborted: Too few partners answered.
         Interrupted: `stop` said so.
     """
-    signed = provision(root, plan, tables, seed=seed, catalogue=catalogue)
+    signed = provision(root, plan, tables, seed=seed, catalogue=catalogue, identifiers=identifiers)
     folders = tuple(partner_folders(root, signed.plan))
     client = client_app(functools.partial(workspace_of, folders), random=random)
     coordinator = root / "coordinator"

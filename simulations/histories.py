@@ -50,7 +50,9 @@ class Kept:
         return "Kept(...)"
 
 
-def hold_back(table: pa.Table, contract: Contract, catalogue: Catalogue, *, group_key: bytes) -> Kept:
+def hold_back(
+    table: pa.Table, contract: Contract, catalogue: Catalogue, *, group_key: bytes, among: pa.Array | None = None
+) -> Kept:
     """Take each training customer's last item out of a partner's table.
 
     A customer that would have too few items without it keeps it, and nothing is asked about it.
@@ -60,6 +62,7 @@ def hold_back(table: pa.Table, contract: Contract, catalogue: Catalogue, *, grou
         contract: What it keeps.
         catalogue: The items that count.
         group_key: 32 bytes that decide who is held out.
+        among: Who takes part, as texts; all customers when None. The others' rows stay as they are.
 
     Raises:
         ContractFault: The table breaks the contract.
@@ -71,13 +74,16 @@ def hold_back(table: pa.Table, contract: Contract, catalogue: Catalogue, *, grou
     drawn = np.array([is_held_out(group_key, name) for name in purchases.customers.to_pylist()], dtype=np.bool_)
     # One item more than partners use: without the last one it is the history that they will find.
     whole, _ = purchases.histories(np.arange(len(drawn)), longest=rows.most + 1)
-    asked = ~drawn & (whole.lengths > rows.least)
+    taking = np.ones(len(drawn), dtype=np.bool_)
+    if among is not None:
+        taking = pc.is_in(pc.cast(purchases.customers, pa.string()), value_set=among).to_numpy(zero_copy_only=False)
+    asked = taking & ~drawn & (whole.lengths > rows.least)
     last = np.where(asked, whole.without_last()[1], -1)
-    training = np.flatnonzero(~drawn & (whole.lengths >= rows.least))
+    training = np.flatnonzero(taking & ~drawn & (whole.lengths >= rows.least))
     items, known = match_items(table[rows.item], catalogue), (contract.customer, purchases.customers)
     kept = table.filter(pa.array(_others(table, items, customers=known, last=last)))
     held = last[training]
-    held_out = int((drawn & (whole.lengths >= rows.least)).sum())
+    held_out = int((taking & drawn & (whole.lengths >= rows.least)).sum())
     return Kept(kept, _without(whole.of(training), held >= 0), held, held_out)
 
 

@@ -11,23 +11,35 @@ import pyarrow.parquet
 from flwr.app import Context
 
 from coterie.clients.catalogues import write_catalogue
+from coterie.clients.identifiers import Identified
+from coterie.clients.identifying import take_in_identifiers
 from coterie.clients.intake import take_in, take_in_interactions
 from coterie.clients.tables.held import HeldTable
-from coterie.clients.vault import open_vault
+from coterie.clients.vault import Vault, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.models.catalogue import Catalogue
 from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.identity import Identity
-from coterie.privacy.plan import Plan
+from coterie.privacy.matching.identifiers import KINDS
+from coterie.privacy.plan import COUNTS, Plan
 from coterie.privacy.signed import SignedPlan, sign
 
 __all__ = ["equip", "folder_of", "group_key_of", "partner_folders", "provision", "workspace_of"]
 
+_EVALUATED = 10**9
+"""Points that a simulated partner evaluates in a year: room for some matches, at which nobody guesses."""
+
 
 def provision(
-    root: Path, plan: Plan, tables: Mapping[str, pa.Table], *, seed: int, catalogue: Catalogue | None = None
+    root: Path,
+    plan: Plan,
+    tables: Mapping[str, pa.Table],
+    *,
+    seed: int,
+    catalogue: Catalogue | None = None,
+    identifiers: Mapping[str, pa.Table] | None = None,
 ) -> SignedPlan:
     """Make a coordinator and a workspace for each partner, or find those that an interrupted run left.
 
@@ -37,6 +49,7 @@ def provision(
         tables: The partners' tables by name.
         seed: Decides which customers are held out, alike at all partners; it has no part in any noise.
         catalogue: The items of a plan that recommends.
+        identifiers: The partners' tables of identifiers by name, for a plan that matches.
 
     Returns:
         The signed plan, with the partners' keys in its roster.
@@ -45,8 +58,9 @@ def provision(
         FileFault: The plan's roster and the source's partners differ.
     """
     names = {partner.name for partner in plan.partners}
-    if names != set(tables):
-        rule = "must name the partners of the source: " + ", ".join(sorted(tables))
+    held = (identifiers or {}) if plan.matches else tables
+    if names != set(held):
+        rule = "must name the partners of the source: " + ", ".join(sorted(held))
         raise FileFault(Fault("partners", rule, "correct the study file"))
     coordinator = root / "coordinator"
     stored = coordinator / "plan.json"
@@ -57,13 +71,14 @@ def provision(
     identity = Identity.create()
     key.unlink(missing_ok=True)
     identity.save(key)
-    keyed = equip(root, plan, tables, seed=seed, catalogue=catalogue, coordinator=identity.public)
+    public = identity.public
+    keyed = equip(root, plan, tables, seed=seed, catalogue=catalogue, identifiers=identifiers, coordinator=public)
     signed = sign(keyed, identity)
     write_durably(stored, signed.to_bytes())
     return signed
 
 
-def equip(
+def equip(  # noqa: PLR0913 - all of it is the edge of the program
     root: Path,
     plan: Plan,
     tables: Mapping[str, pa.Table],
@@ -71,16 +86,18 @@ def equip(
     seed: int,
     coordinator: str,
     catalogue: Catalogue | None = None,
+    identifiers: Mapping[str, pa.Table] | None = None,
 ) -> Plan:
-    """Make a workspace for each partner, with its table in the vault and a policy that fits the plan.
+    """Make a workspace for each partner, with its tables in the vault and a policy that fits the plan.
 
     Args:
         root: Folder of one federation; workspaces are made in its folder `partners`.
         plan: The study, without keys.
-        tables: The partners' tables by name.
+        tables: The partners' tables by name; none for a plan that matches and nothing else.
         seed: Decides which customers are held out, alike at all partners; it has no part in any noise.
         coordinator: The public key that the policies pin.
         catalogue: The items of a plan that recommends.
+        identifiers: The partners' tables of identifiers by name, for a plan that matches.
 
     Returns:
         The plan, with the partners' keys in its roster.
@@ -93,17 +110,26 @@ def equip(
     keyed = tuple(dataclasses.replace(p, key=workspaces[p.name].identity.public) for p in plan.partners)
     for name, workspace in workspaces.items():
         with open_vault(workspace.root, now) as vault:
-            source = HeldTable(tables[name], f"the table of {name}")
-            if catalogue is None:
-                take_in(vault, source, plan.contract)
-            else:
-                items = workspace.root / "items.parquet"
-                write_catalogue(catalogue, items)
-                take_in_interactions(vault, source, plan, items)
-                items.unlink()
+            if not plan.matches:
+                _seal(vault, HeldTable(tables[name], f"the table of {name}"), plan, catalogue)
+            if plan.matching is not None and identifiers is not None:
+                own = identifiers[name]
+                where = Identified(plan.contract.customer, {kind: kind for kind in KINDS if kind in own.schema.names})
+                take_in_identifiers(vault, HeldTable(own, f"the identifiers of {name}"), where)
         peers = {partner.name: partner.key for partner in keyed if partner.name != name}
         write_durably(workspace.policy, _policy(plan, coordinator, peers).encode())
     return dataclasses.replace(plan, partners=keyed)
+
+
+def _seal(vault: Vault, source: HeldTable, plan: Plan, catalogue: Catalogue | None) -> None:
+    """Seal the table that a plan trains on."""
+    if catalogue is None:
+        take_in(vault, source, plan.contract)
+        return
+    items = vault.workspace.root / "items.parquet"
+    write_catalogue(catalogue, items)
+    take_in_interactions(vault, source, plan, items)
+    items.unlink()
 
 
 def group_key_of(seed: int) -> bytes:
@@ -147,7 +173,7 @@ labels = [{labels}]
 purposes = [{_quoted(plan.purpose)}]
 columns = [{columns}]
 special = [{special}]
-families = [{_quoted(plan.model.family)}]
+families = [{"" if plan.matches else _quoted(plan.model.family)}]
 trust = [{_quoted(plan.privacy.trust)}]
 minimum_partners = {len(plan.partners)}
 minimum_customers = {plan.cohort.minimum_customers}
@@ -159,12 +185,28 @@ delta = {plan.privacy.delta}
 
 [approval]
 automatic_epsilon = {plan.privacy.epsilon}
+{"disclosures = true" if plan.discloses else ""}
 
 [consent.elsewhere]
 {_quoted(plan.purpose)} = "simulation: made-up or public customers, whom nobody could ask"
 
 [peers]
-{pinned}"""
+{pinned}{_match_rules(plan)}"""
+
+
+def _match_rules(plan: Plan) -> str:
+    """Return the part of a policy that permits a plan's match, and a few like it a year."""
+    match = plan.matching
+    if match is None:
+        return ""
+    return f"""
+[matching]
+outcomes = [{_quoted(match.outcome)}]
+identifiers = [{_quoted(match.identifier)}]
+evaluations = {_EVALUATED}
+disclosures = {0 if match.outcome == COUNTS else 6}
+least = {match.least}
+"""
 
 
 def _quoted(text: str) -> str:

@@ -19,6 +19,7 @@ from coterie.privacy.randomness import Stream
 from coterie.privacy.schedule import COUNT, trained
 from coterie.privacy.secagg.noise import discrete_gaussians
 from coterie.privacy.sums import numbers_of
+from coterie.privacy.terms import CUSTOMER
 from coterie.server.optimizers import OptimizerState, optimizer_settings, published
 from coterie.server.steps import Total, stepped
 
@@ -28,12 +29,17 @@ __all__ = ["alone", "counted", "private", "without_noise"]
 def alone(plan: Plan, customers: int) -> Plan:
     """Return the plan for one party that has all the data and adds all the noise itself.
 
+    It protects a customer of that one party: nobody is in parts, and nobody is matched. A person whom several parties
+    each keep apart so is protected less than the federation protects it, which favours the baseline.
+
     Args:
         plan: With any number of partners, under any trust.
         customers: Order of magnitude of the party's customers.
     """
-    privacy = dataclasses.replace(plan.privacy, trust="local", threshold=1)
-    return dataclasses.replace(plan, partners=(Partner(name="alone", customers=customers),), privacy=privacy)
+    privacy = dataclasses.replace(plan.privacy, trust="local", threshold=1, unit=CUSTOMER, partners_per_person=None)
+    cohort = dataclasses.replace(plan.cohort, partners=1)
+    roster = (Partner(name="alone", customers=customers),)
+    return dataclasses.replace(plan, partners=roster, privacy=privacy, cohort=cohort, matching=None)
 
 
 def private(

@@ -23,6 +23,7 @@ from coterie.simulations.histories import Kept, hold_back, together
 from coterie.simulations.partners import group_key_of
 from coterie.simulations.rankexact import MAIN, Scorer, Served, curve, figures, gap, joined, serve
 from coterie.simulations.rankreview import review
+from coterie.simulations.shared import sharing
 from coterie.simulations.trial import Trial
 
 __all__ = ["RANKED", "run_rank_trial"]
@@ -82,13 +83,24 @@ def run_rank_trial(  # noqa: PLR0913 - all of it is the edge of the program
     random: RandomSource,
     show: Callable[[Seen], None],
     stop: Callable[[], bool],
+    identifiers: Mapping[str, pa.Table] | None = None,
 ) -> Trial:
-    """Run a federation on what is left of the tables, and its baselines; arguments as `run_federation`."""
-    key = group_key_of(seed)
-    kept = {name: hold_back(table, plan.contract, catalogue, group_key=key) for name, table in tables.items()}
-    left = {name: one.table for name, one in kept.items()}
+    """Run a federation on what is left of the tables, and its baselines; arguments as `run_federation`.
+
+    Where the plan is about shared customers, the baselines know them and nobody else.
+    """
+    kept = _held_back(plan, tables, catalogue, group_key_of(seed), identifiers)
     outcome = run_federation(
-        root, plan, left, seed=seed, engine=engine, random=random, show=show, stop=stop, catalogue=catalogue
+        root,
+        plan,
+        {name: one.table for name, one in kept.items()},
+        seed=seed,
+        engine=engine,
+        random=random,
+        show=show,
+        stop=stop,
+        catalogue=catalogue,
+        identifiers=identifiers,
     )
     unless_stopped(stop)
     show(Seen("baselines", plan.training.rounds))
@@ -97,6 +109,21 @@ def run_rank_trial(  # noqa: PLR0913 - all of it is the edge of the program
     shop = _Shop(outcome.signed.plan, catalogue, encoded(catalogue), ordered, whole)
     served = {key: shop.served(scorers) for key, scorers in _models(shop, outcome, random).items()}
     return Trial(outcome, _exact(shop, outcome, served))
+
+
+def _held_back(
+    plan: Plan,
+    tables: Mapping[str, pa.Table],
+    catalogue: Catalogue,
+    key: bytes,
+    identifiers: Mapping[str, pa.Table] | None,
+) -> dict[str, Kept]:
+    """Take the last items of those out of the tables who take part."""
+    among = sharing(plan, identifiers) if identifiers is not None and plan.matching is not None else {}
+    return {
+        name: hold_back(table, plan.contract, catalogue, group_key=key, among=among.get(name))
+        for name, table in tables.items()
+    }
 
 
 def _models(shop: _Shop, outcome: Outcome, random: RandomSource) -> dict[str, dict[str, Scorer]]:

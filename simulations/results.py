@@ -28,19 +28,24 @@ __all__ = ["budget", "compared", "refusals_of", "released", "simulated", "spread
 
 def study_facts(plan: Plan, dataset: str) -> dict[str, Any]:
     """Return the report's "study"."""
-    training, privacy = plan.training, plan.privacy
-    return {
-        "name": plan.name,
-        "purpose": plan.purpose,
-        "task": plan.task,
+    training, privacy, match = plan.training, plan.privacy, plan.matching
+    matched = {"identifier": match.identifier, "outcome": match.outcome, "epoch": match.epoch} if match else {}
+    trained = {
         "family": plan.model.family,
-        "digest": plan.digest(),
-        "expires": plan.expires.isoformat(),
         "rounds": training.rounds,
         "local_steps": training.local_steps,
         "sample_rate": training.sample_rate,
         "clip": training.clip,
         "server": (plan.secure or Secure()).optimizer if summed(plan) else training.server,
+    }
+    return {
+        "name": plan.name,
+        "purpose": plan.purpose,
+        "task": plan.task,
+        "digest": plan.digest(),
+        "expires": plan.expires.isoformat(),
+        **matched,
+        **({} if plan.matches else trained),
         "trust": privacy.trust,
         "threshold": privacy.threshold,
         "colluders": privacy.colluders,

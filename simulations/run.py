@@ -4,7 +4,8 @@ run.json        the study and its settings
 seed-0/ ...     one federation each: coordinator/ and partners/; result.json when it is done
 report.html     what was released, what it cost, and how it compares
 report.json     the same as data
-model.safetensors, model-card.md    the first seed's model
+model.safetensors, model-card.md    the first seed's model, where one is trained
+overlap.json    the first seed's counts, where customers are matched: for `coterie audit statement`
 """
 
 import dataclasses
@@ -30,14 +31,16 @@ from coterie.privacy.canonical import canonical
 from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
-from coterie.privacy.plan import Plan
+from coterie.privacy.plan import MATCHING, Plan
 from coterie.privacy.randomness import OsSource, RandomSource
 from coterie.privacy.statement import statement
 from coterie.privacy.study import Source, read_study
 from coterie.server.coordinator import Seen
 from coterie.simulations import results, sources
-from coterie.simulations.rankresults import ranked_release, ranked_simulation
+from coterie.simulations.matchtrial import check_matching, counted, counts_file, matched_simulation, run_match_trial
+from coterie.simulations.rankresults import ranked_simulation
 from coterie.simulations.ranktrial import run_rank_trial
+from coterie.simulations.releases import released
 from coterie.simulations.report import render
 from coterie.simulations.trial import Trial, run_trial
 
@@ -118,10 +121,7 @@ def run_simulation(
     noise = random or OsSource()
     with _held(folder):
         plan, source = study_of(folder, settings)
-        tables = sources.load(source.dataset)
-        run_one: Callable[..., Trial] = run_trial
-        if plan.recommends:
-            run_one = functools.partial(run_rank_trial, catalogue=sources.catalogue(source.dataset))
+        run_one = _trial_of(plan, source.dataset)
         done: list[Mapping[str, Any]] = []
         for seed in range(settings.seeds):
             place = folder / f"seed-{seed}"
@@ -131,7 +131,6 @@ def run_simulation(
                 trial = run_one(
                     place,
                     plan,
-                    tables,
                     seed=seed,
                     engine=settings.engine,
                     random=noise,
@@ -143,6 +142,18 @@ def run_simulation(
         report = _report(settings, source, done)
         _write(folder, report)
     return report
+
+
+def _trial_of(plan: Plan, dataset: str) -> Callable[..., Trial]:
+    """Load what a plan needs of a source, and return what runs one seed of it."""
+    if plan.matches:
+        return functools.partial(run_match_trial, identifiers=sources.identifiers(dataset))
+    tables = sources.load(dataset)
+    if not plan.recommends:
+        return functools.partial(run_trial, tables=tables)
+    identifiers = None if plan.matching is None else sources.identifiers(dataset)
+    catalogue = sources.catalogue(dataset)
+    return functools.partial(run_rank_trial, tables=tables, catalogue=catalogue, identifiers=identifiers)
 
 
 def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
@@ -158,6 +169,7 @@ def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
         plan = dataclasses.replace(plan, privacy=dataclasses.replace(plan.privacy, epsilon=settings.epsilon))
     plan = _chosen(plan)
     plan.check(str(path))
+    check_matching(plan)
     return plan, study.source
 
 
@@ -173,13 +185,15 @@ def _chosen(plan: Plan) -> Plan:
 def _keep(place: Path, trial: Trial, random: str, *, seconds: float) -> None:
     """Write down a finished seed."""
     plan, progress = trial.outcome.signed.plan, trial.outcome.progress
-    guarantee = statement(plan, calibrate(plan), random_source=random)
-    about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": guarantee}
-    model = ModelFile(plan.model.family, plan.model.hidden, progress.weights, about)
-    write_durably(place / "model.safetensors", model_bytes(model))
+    told = counted(plan, progress, checked="this very run, among simulated partners") if plan.matches else None
+    guarantee = statement(plan, calibrate(plan), random_source=random, overlap=told)
+    if not plan.matches:
+        about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": guarantee}
+        model = ModelFile(plan.model.family, plan.model.hidden, progress.weights, about)
+        write_durably(place / "model.safetensors", model_bytes(model))
     result = {
         "facts": results.study_facts(plan, ""),
-        "release": ranked_release(plan, progress) if plan.recommends else results.released(progress),
+        "release": released(plan, progress),
         "budget": results.budget(trial.outcome),
         "guarantee": guarantee,
         "exact": trial.exact,
@@ -188,9 +202,14 @@ def _keep(place: Path, trial: Trial, random: str, *, seconds: float) -> None:
     write_durably(place / "result.json", json.dumps(result).encode())
 
 
+def _simulated(task: str, exact: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if task == MATCHING:
+        return matched_simulation(exact)
+    return ranked_simulation(exact) if task == "recommendation" else results.simulated(exact)
+
+
 def _report(settings: Settings, source: Source, done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, exact = done[0], [result["exact"] for result in done]
-    ranked = first["facts"]["task"] == "recommendation"
     return {
         "format": "coterie/report/v1",
         "study": {**first["facts"], "dataset": source.dataset},
@@ -206,19 +225,20 @@ def _report(settings: Settings, source: Source, done: Sequence[Mapping[str, Any]
         "release": first["release"],
         "guarantee": first["guarantee"],
         "budget": first["budget"],
-        "simulation": ranked_simulation(exact) if ranked else results.simulated(exact),
+        "simulation": _simulated(first["facts"]["task"], exact),
     }
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:
-    model = (folder / "seed-0" / "model.safetensors").read_bytes()
-    write_durably(folder / "model.safetensors", model)
-    report["model"] = {
-        "file": "model.safetensors",
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "card": "model-card.md",
-    }
-    write_durably(folder / "model-card.md", model_card(report).encode())
+    if report["study"]["task"] == MATCHING:
+        report["model"] = None
+        write_durably(folder / "overlap.json", counts_file(report))
+    else:
+        model = (folder / "seed-0" / "model.safetensors").read_bytes()
+        write_durably(folder / "model.safetensors", model)
+        sha256 = hashlib.sha256(model).hexdigest()
+        report["model"] = {"file": "model.safetensors", "sha256": sha256, "card": "model-card.md"}
+        write_durably(folder / "model-card.md", model_card(report).encode())
     write_durably(folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode())
     write_durably(folder / "report.html", render(report).encode())
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from coterie.cli.main import app
 from coterie.privacy import contract, entries, events, plan, release
-from coterie.privacy.policy import Approval, Budget, Consent, Policy
+from coterie.privacy.policy import Approval, Budget, Consent, MatchRules, Policy
 from coterie.privacy.redlines import RedLines
 
 ROOT = Path(__file__).parents[1]
@@ -54,12 +54,14 @@ def test_every_event_is_described():
         assert f"`{kind.kind}`" in text("docs/releases.md")
 
 
-KEYS = [field for kind in (Policy, Budget, Approval, Consent, RedLines) for field in dataclasses.fields(kind)]
+KEYS = [
+    field for kind in (Policy, Budget, Approval, Consent, MatchRules, RedLines) for field in dataclasses.fields(kind)
+]
 
 
 @pytest.mark.parametrize("field", KEYS, ids=lambda field: field.name)
 def test_every_key_of_a_policy_is_described(field):
-    assert re.search(rf"`(approval\.|budget\.|consent\.|red_lines\.)?{field.name}", text("docs/policy.md"))
+    assert re.search(rf"`(approval\.|budget\.|consent\.|matching\.|red_lines\.)?{field.name}", text("docs/policy.md"))
 
 
 STUDY = (
@@ -73,6 +75,7 @@ STUDY = (
     plan.Cohort,
     plan.Partner,
     plan.Secure,
+    plan.Matching,
 )
 
 

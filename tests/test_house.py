@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "processes",
         "clients.bundle",
         "clients.folding",
+        "clients.matchwire",
         "clients.wire",
         "clients.sumwire",
         "clients.task",
@@ -43,6 +44,7 @@ KNOWS_FLOWER = {
     "clients/app.py",
     "clients/door.py",
     "clients/folding.py",
+    "clients/matchwire.py",
     "clients/records.py",
     "clients/sumwire.py",
     "clients/wire.py",
@@ -55,6 +57,7 @@ OPENS_ROWS = {
     "clients/training.py",
     "clients/measuring.py",
     "clients/intake.py",
+    "clients/identifying.py",  # for the check of columns that every intake makes
     "clients/scoring.py",
     "simulations/rows.py",
 }
@@ -67,7 +70,12 @@ HOLDS_THE_VAULT = {
     "clients/checkup.py",
     "clients/consent.py",
     "clients/erasing.py",
+    "clients/identifying.py",
     "clients/intake.py",
+    "clients/matched.py",
+    "clients/matchfiles.py",
+    "clients/matching/ending.py",
+    "clients/matching/node.py",
     "clients/preflight.py",
     "clients/recommending.py",
     "clients/rehearsal.py",
@@ -77,6 +85,7 @@ HOLDS_THE_VAULT = {
     "clients/work.py",
     "cli/cells.py",
     "cli/erasing.py",
+    "cli/identifying.py",
     "cli/profiling.py",
     "cli/sealing.py",
     "simulations/partners.py",
@@ -91,6 +100,8 @@ OPENS_INTERACTIONS = {
     "simulations/attacks/desk.py",
     "simulations/histories.py",
 }
+# Identifiers are opened for a match and by no training; what matches left is read by who works with it.
+OPENS_IDENTIFIERS = {"clients/work.py"}
 # A reason stands in the module's own docstring for each module over 300 lines: none at present.
 LONGEST = 300
 
@@ -144,6 +155,13 @@ def test_only_the_named_modules_touch_interactions(path):
     if name(path) not in OPENS_INTERACTIONS:
         rooms = ("coterie.clients.purchases", "coterie.clients.interactions")
         assert not [i for i in imports(path) if i.startswith(rooms)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_the_named_modules_open_identifiers(path):
+    if name(path) not in OPENS_IDENTIFIERS and not name(path).startswith("clients/matching/"):
+        opens = {"coterie.clients.identifierrows.open_identifiers", "coterie.clients.identifierrows"}
+        assert not [i for i in imports(path) if i in opens]
 
 
 def test_only_the_vault_chooses_rows_by_segment():

@@ -15,7 +15,7 @@ class DataSet:
     """A sealed data set, as the ledger tells of it.
 
     Args:
-        name: "customers", "interactions" or "consents".
+        name: "customers", "interactions", "consents", "identifiers" or "matches".
         versions: How many versions there were.
         sealed: How many of them were sealed from a table.
         first: When it was first sealed.

@@ -9,11 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.charges import Entry
 from coterie.privacy.counts import NO_RECORD, Record, record_of
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.review.bundle import BundleFault, read_parts
 from coterie.privacy.review.kept import check_file
+from coterie.privacy.schedule import MATCH
 
 __all__ = ["Held", "held", "records_in"]
 
@@ -90,13 +92,13 @@ def held(bundle: Path, records: Sequence[Record]) -> tuple[Held, ...]:
 
 
 def _charges(bundle: Path, wanted: Collection[str]) -> dict[str, list[Entry]]:
-    """Return the charges that commit to what is wanted."""
+    """Return the charges, and disclosures, that commit to what is wanted."""
     found: dict[str, list[Entry]] = {}
     try:
         check_file(bundle)
         with bundle.open("rb") as file:
             for part, _ in read_parts(file):
-                if part.kind == "entry" and part.value.kind == "reserve":
+                if part.kind == "entry" and part.value.kind in {"reserve", "disclosure"}:
                     rows = part.value.body.get("rows")
                     if isinstance(rows, str) and rows in wanted:
                         found.setdefault(rows, []).append(part.value)
@@ -110,9 +112,11 @@ def _held(record: Record, commitment: str, entries: Sequence[Entry]) -> Held:
         return Held(commitment, wrong="no entry commits to it: it was changed, or is not of this ledger")
     entry, body = entries[0], entries[0].body
     told = {name: str(body.get(name, "")) for name in ("plan", "purpose", "step", "attempt")}
+    if entry.kind == "disclosure":  # it says neither: a plan discloses one list
+        told |= {"step": f"{MATCH}/disclosure", "attempt": record.about.get("attempt", "")}
     other = [name for name, value in told.items() if record.about.get(name) != value]
     wrong = f"it tells another {' and '.join(other)} than the entry that commits to it" if other else ""
-    if len(entries) > 1:
+    if len(entries) > 1 and not _of_one_list(entries):
         wrong = "more than one entry commits to it, and each charge has counts of its own"
     attempt = body.get("attempt")
     return Held(
@@ -124,3 +128,10 @@ def _held(record: Record, commitment: str, entries: Sequence[Entry]) -> Held:
         attempt if isinstance(attempt, int) else 0,
         wrong,
     )
+
+
+def _of_one_list(entries: Sequence[Entry]) -> bool:
+    """Return whether entries are the charges of both customer groups for one list of a match."""
+    lists = {(e.body.get("plan"), e.body.get("attempt")) for e in entries}
+    steps = [str(entry.body.get("step")) for entry in entries]
+    return len(lists) == 1 and sorted(steps) == [f"{MATCH}/{HOLDOUT}", f"{MATCH}/{TRAINING}"]

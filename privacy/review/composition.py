@@ -12,8 +12,8 @@ from typing import TypeVar
 from coterie.privacy.accountant import REPLACE_ONE, epsilon
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.errors import CoterieError
-from coterie.privacy.events import DistributedGaussian, Event, PoissonGaussian, copies_of
-from coterie.privacy.plan import SECURE, Plan, plan_from_dict
+from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, copies_of
+from coterie.privacy.plan import COUNTS, SECURE, Plan, plan_from_dict
 from coterie.privacy.renyi import ORDERS, conversion
 from coterie.privacy.review.accountants import Recomputed, recomputed
 from coterie.privacy.review.divergence import direct_curve
@@ -95,6 +95,8 @@ def composition(verdict: Verdict, study: Study) -> Composition | None:
     groups = {group.group: group for group in study.groups}
     if plan is None or set(groups) != {TRAINING, HOLDOUT}:
         return None
+    if plan.matches and plan.discloses:
+        return None  # a Disclosure: no figure is less wrong than another
     if any(group.recomputed is None or group.claimed is None for group in study.groups):
         return None  # no figures: plan or consent did not hold, or the accountants were not asked
     charged = {name: _repeated(group.events) for name, group in groups.items()}
@@ -110,6 +112,8 @@ def matches_plan(found: Composition) -> tuple[str, ...]:
         found: The study's events.
     """
     training, privacy, wrong = found.plan.training, found.plan.privacy, []
+    if found.plan.matches:
+        return _matched(found)
     secure = privacy.trust == SECURE
     steps = 1 if summed(found.plan) else training.local_steps
     kind = DistributedGaussian if secure else PoissonGaussian
@@ -128,6 +132,20 @@ def matches_plan(found: Composition) -> tuple[str, ...]:
         wrong.append("the consent allows another number of updates than the plan needs")
     if len(found.allowed[HOLDOUT]) != len(found.plan.metrics.rounds) + training.spare:
         wrong.append("the consent allows another number of histograms than the plan needs")
+    return tuple(wrong)
+
+
+def _matched(found: Composition) -> tuple[str, ...]:
+    """Return what of a match is charged otherwise than its plan has it: one list, paid for by both groups."""
+    counted = found.plan.matching is not None and found.plan.matching.outcome == COUNTS
+    lists = 1 + found.plan.training.spare if counted else 0
+    right = all(
+        len(events) == lists and all(isinstance(event, DiscreteGaussian) for event in events)
+        for events in found.allowed.values()
+    )
+    wrong = [] if right else ["the consent allows another number of lists, or other noise, than the match needs"]
+    if len({frozenset(Counter(events).items()) for events in found.charged.values()}) > 1:
+        wrong.append("a list was charged to one group of customers alone")
     return tuple(wrong)
 
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from coterie.privacy.calibration import HOLDOUT, TRAINING
+from coterie.privacy.calibration import HOLDOUT, NO_HISTOGRAM, NO_UPDATE, TRAINING
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Charge, Entry
 from coterie.privacy.compliance import breaches, misplaced
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian, event_from_dict
-from coterie.privacy.plan import SECURE, Plan
+from coterie.privacy.plan import COUNTS, SECURE, Plan
 from coterie.privacy.policy import Policy
 from coterie.privacy.review.divergence import direct_curve
 from coterie.privacy.review.openings import Sums
-from coterie.privacy.schedule import COUNT, EVALUATE, TRAIN, countings, round_of, summed, trainings
+from coterie.privacy.schedule import COUNT, EVALUATE, MATCH, TRAIN, countings, round_of, summed, trainings
 
 __all__ = ["Consented", "Unit", "charge_faults", "consent_faults", "curve_faults", "declared_events", "release_name"]
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _GROUPS = {COUNT: TRAINING, TRAIN: TRAINING, EVALUATE: HOLDOUT}
-_PLACES = {COUNT: 1, TRAIN: 0, EVALUATE: 0}  # of a step's event among its group's
+_PLACES = {COUNT: 1, TRAIN: 0, EVALUATE: 0, MATCH: -1}  # of a step's event among its group's
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Consented:
         at: Its time.
         body: Its body.
         plan: The plan, once its signature was checked; None where the bundle lacks it.
-        events: What may be charged to each group, and how many times; of the training group the updates come first.
+        events: What may be charged to each group, and how many times; updates and histograms come first, lists for a
+            match last.
         charged: What was charged, by group.
         made: How many charges of each kind of step: two kinds may have one event.
         keys: (step, attempt) of every charge.
@@ -66,7 +67,13 @@ class Consented:
         self.keys.add((charge.step, charge.attempt))
         self.sums.reserved(charge)
         self.charged.setdefault(charge.group, Counter())[charge.event] += 1
-        self.made[charge.step.partition("/")[0]] += 1
+        self.made[_kind(charge.step)] += 1
+
+
+def _kind(step: str) -> str:
+    """Return what a step is counted as: each group pays for a list of a match by itself."""
+    kind = step.partition("/")[0]
+    return step if kind == MATCH else kind
 
 
 class Unit:
@@ -99,10 +106,11 @@ def declared_events(body: Mapping[str, Any]) -> dict[str, tuple[tuple[Event, int
     trained = [(event_from_dict(body["update"]), int(body["updates"]))]
     if "counting" in body:
         trained.append((event_from_dict(body["counting"]), int(body.get("countings", 0))))
-    return {
-        TRAINING: tuple(trained),
-        HOLDOUT: ((event_from_dict(body["histogram"]), int(body["histograms"])),),
-    }
+    held_out = [(event_from_dict(body["histogram"]), int(body["histograms"]))]
+    if "overlap" in body:  # one list is about the customers of both groups
+        listed = (event_from_dict(body["overlap"]), int(body.get("overlaps", 0)))
+        trained, held_out = [*trained, listed], [*held_out, listed]
+    return {TRAINING: tuple(trained), HOLDOUT: tuple(held_out)}
 
 
 def consent_faults(entry: Entry, plan: Plan, policy: Policy, *, partner: tuple[str, str]) -> list[str]:
@@ -133,7 +141,9 @@ def _mechanism_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
     """Return how the declared mechanisms differ from the plan's, but for their noise, which needs an accountant."""
     update, histogram = event_from_dict(body["update"]), event_from_dict(body["histogram"])
     counting = event_from_dict(body["counting"]) if "counting" in body else None
-    training, privacy, faults = plan.training, plan.privacy, []
+    training, privacy, faults = plan.training, plan.privacy, _match_faults(body, plan)
+    if plan.matches:
+        return faults
     steps = 1 if summed(plan) else training.local_steps
     if not _of_trust(privacy.trust, update, histogram, counting):
         faults.append("declares other mechanisms than the plan has")
@@ -153,6 +163,21 @@ def _mechanism_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
         faults.append("declares another number of updates than the plan has rounds and spare attempts")
     if int(body["histograms"]) != len(plan.metrics.rounds) + training.spare:
         faults.append("declares another number of histograms than the plan has measured rounds and spare attempts")
+    return faults
+
+
+def _match_faults(body: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Return how what a consent declares of a match differs from the plan."""
+    counted = plan.matches and plan.matching is not None and plan.matching.outcome == COUNTS
+    overlap = event_from_dict(body["overlap"]) if "overlap" in body else None
+    right = isinstance(overlap, DiscreteGaussian) and overlap.count == 1 if counted else overlap is None
+    faults = [] if right else ["declares another mechanism for its match than the plan has"]
+    if int(body.get("overlaps", 0)) != (1 + plan.training.spare if counted else 0):
+        faults.append("declares another number of lists for a match than the plan has, with spare attempts")
+    told = (event_from_dict(body["update"]), event_from_dict(body["histogram"]), "counting" in body)
+    none = (int(body["updates"]), int(body["histograms"])) == (0, 0)
+    if plan.matches and (told != (NO_UPDATE, NO_HISTOGRAM, False) or not none):
+        faults.append("declares updates or histograms for a plan that trains nothing")
     return faults
 
 
@@ -194,14 +219,10 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
         at: Time of its entry.
         study: What was consented to and charged so far.
     """
-    kind, _, number = charge.step.partition("/")
-    group, plan = _GROUPS.get(kind), study.plan
-    if group != charge.group or _NUMBER.fullmatch(number) is None or charge.attempt < 1:
-        return ["charges another group than its step touches"]
-    declared, place = study.events[group], _PLACES[kind]
-    if place >= len(declared):
-        return ["charges a count of items, of which the consent knows none"]
-    event, most = declared[place]
+    declared = _declared(charge, study)
+    if isinstance(declared, str):
+        return [declared]
+    (event, most), plan = declared, study.plan
     faults = []
     if charge.event != event or charge.purpose != study.body["purpose"]:
         faults.append("charges another event or purpose than was consented to")
@@ -209,10 +230,28 @@ def charge_faults(charge: Charge, at: str, study: Consented) -> list[str]:
         faults.append("charges other segments than were consented to")
     if (charge.step, charge.attempt) in study.keys:
         faults.append("charges a step and attempt a second time")
-    if study.made[kind] >= most:
+    if study.made[_kind(charge.step)] >= most:
         faults.append("charges more often than was consented to")
     if at[:10] > study.body["expires"]:
         faults.append("charges after the plan had expired")
-    if plan is not None and (round_of(plan, charge.step) is None or charge.attempt > 1 + plan.training.spare):
+    if plan is not None and (not _planned(charge.step, plan) or charge.attempt > 1 + plan.training.spare):
         faults.append("charges a round or an attempt that the plan does not have")
     return faults
+
+
+def _declared(charge: Charge, study: Consented) -> tuple[Event, int] | str:
+    """Return the event that a consent declares for a charge's step and how many like it, or what is wrong."""
+    kind, _, number = charge.step.partition("/")
+    groups = {HOLDOUT, TRAINING} if kind == MATCH else {_GROUPS.get(kind)}
+    named = number == charge.group if kind == MATCH else _NUMBER.fullmatch(number) is not None
+    if charge.group not in groups or not named or charge.attempt < 1:
+        return "charges another group than its step touches"
+    for key, only, what in (("overlap", MATCH, "a list for a match"), ("counting", COUNT, "a count of items")):
+        if kind == only and key not in study.body:
+            return f"charges {what}, of which the consent knows none"
+    return study.events[charge.group][_PLACES[kind]]
+
+
+def _planned(step: str, plan: Plan) -> bool:
+    """Return whether a plan has a release of this name."""
+    return plan.matches if step.partition("/")[0] == MATCH else round_of(plan, step) is not None

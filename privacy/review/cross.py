@@ -24,7 +24,7 @@ def cross_check(verdicts: Sequence[Verdict]) -> Check:
     Returns:
         One check; its findings name the partners by the place of their bundle, from 1.
     """
-    fails = [*_twice(verdicts), *_records(verdicts), *_rosters(verdicts), *_receipts(verdicts)]
+    fails = [*_twice(verdicts), *_records(verdicts), *_rosters(verdicts), *_receipts(verdicts), *_lists(verdicts)]
     opened = _incomplete(verdicts)
     status = "fails" if fails else "open" if opened else "holds"
     return Check("bundles", ASKS["bundles"], status, tuple(fails or opened))
@@ -110,6 +110,20 @@ def _receipts(verdicts: Sequence[Verdict]) -> list[Finding]:
                     says = f"shows {len(missing)} releases of bundle {other}'s partner that that ledger lacks"
                     findings.append(Finding(0, f"bundle {number} {says}"))
     return findings
+
+
+def _lists(verdicts: Sequence[Verdict]) -> list[Finding]:
+    """One match has one manifest: partners who accepted different lists were told two stories."""
+    told: dict[str, dict[str, list[int]]] = {}
+    for number, verdict in enumerate(verdicts, start=1):
+        for study in verdict.studies:
+            if study.matched is not None and study.matched.manifest:
+                told.setdefault(study.plan, {}).setdefault(study.matched.manifest, []).append(number)
+    return [
+        Finding(0, f"bundles {_numbers(by)} accepted different lists for one match: the coordinator told two stories")
+        for by in told.values()
+        if len(by) > 1
+    ]
 
 
 def _incomplete(verdicts: Sequence[Verdict]) -> list[Finding]:

@@ -14,6 +14,7 @@ from coterie.privacy.plain import plain
 from coterie.privacy.review.changes import Change, another_vault, rule_changes, vault_changes
 from coterie.privacy.review.explain import quoted
 from coterie.privacy.review.holding import erasure_words
+from coterie.privacy.review.matchwords import disclosure_words
 from coterie.privacy.review.verdict import Budget, Study, Verdict
 
 __all__ = ["Change", "Difference", "Movement", "difference"]
@@ -61,6 +62,7 @@ class Difference:
         refusals: Reasons of each refusal since.
         vault: How the data lie otherwise than before: versions, keys and where they come from.
         erasures: What is said of each erasure since.
+        disclosures: What is said of each Disclosure since, which no epsilon covers.
     """
 
     partner: str
@@ -77,6 +79,7 @@ class Difference:
     refusals: tuple[tuple[str, ...], ...]
     vault: tuple[Change, ...]
     erasures: tuple[str, ...]
+    disclosures: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -109,6 +112,7 @@ class Difference:
             *self.erasures,
             *([f"Policies that came into force since: {self.policies}."] if self.policies else []),
             *(f"Model received: {quoted(name)}." for name in self.models),
+            *(f"New: {words}" for words in self.disclosures),
             *(f"Refused: {', '.join(codes) or 'without a reason'}." for codes in self.refusals),
         ]
         return tuple(plain(line) for line in told)
@@ -138,6 +142,7 @@ def difference(old: Verdict, new: Verdict) -> Difference:
         models=tuple(plain(names.get(one.plan, one.plan)) for one in _added(old.models, new.models)),
         refusals=tuple(tuple(plain(code) for code in one.codes) for one in _added(old.refusals, new.refusals)),
         vault=vault_changes(old.at_rest, new.at_rest),
+        disclosures=tuple(plain(disclosure_words(one)) for one in _added(old.disclosures, new.disclosures)),
         erasures=tuple(erasure_words(one) for one in _added(old.at_rest.erasures, new.at_rest.erasures)),
     )
 
@@ -170,6 +175,8 @@ def _history(old: Verdict, new: Verdict, before: Mapping[str, Study], after: Map
     pairs = ((old.models, new.models), (old.refusals, new.refusals), (old.rules, new.rules))
     if any(tuple(now[: len(then)]) != tuple(then) for then, now in pairs):
         found.append("a model, refusal or policy of the old ledger is another one in the new")
+    if new.disclosures[: len(old.disclosures)] != old.disclosures:
+        found.append("a disclosure of the old ledger is another one in the new")
     if another_vault(old.at_rest, new.at_rest):
         found.append("what the old ledger tells of the vault and of erasures is another story in the new")
     return [*found, *_studies(before, after)]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coterie.privacy.plain import plain
+from coterie.privacy.plan import MATCHING, Plan
 from coterie.privacy.release import CODES
 from coterie.privacy.review.composition import (
     Composition,
@@ -20,11 +21,12 @@ from coterie.privacy.review.composition import (
     worst_profile,
 )
 from coterie.privacy.review.holding import at_rest_words
+from coterie.privacy.review.matchwords import COUNTED, discloses, match_sections, matched_words
 from coterie.privacy.review.profile import words
 from coterie.privacy.review.trust import LOCAL, secure_words
 from coterie.privacy.review.verdict import Budget, Study, Verdict
 from coterie.privacy.review.verify import CANNOT_PROVE
-from coterie.privacy.statement import not_covered
+from coterie.privacy.statement import not_covered, not_covered_by
 
 __all__ = ["Section", "explain", "quoted"]
 
@@ -65,15 +67,17 @@ def explain(verdict: Verdict) -> tuple[Section, ...]:
     """
     told = verdict.studies[:_MOST]
     found = {study.plan: composition(verdict, study) for study in told}
+    plans = {study.plan: plan_of(verdict, study) for study in told}
     parts: list[tuple[str, Iterable[str]]] = [
         ("The verdict", _verdict(verdict)),
         ("Whose data, and for what", _purposes(verdict)),
         ("Who is protected against whom", _adversary(verdict)),
         ("The data", _data(verdict)),
+        *match_sections(verdict),
         *(
             (
                 f"What was spent: {quoted(study.name)}",
-                _spent(study, found[study.plan], failed=verdict.status == "fails"),
+                _spent(study, found[study.plan], plan=plans[study.plan], failed=verdict.status == "fails"),
             )
             for study in told
         ),
@@ -127,7 +131,9 @@ def _adversary(verdict: Verdict) -> list[str]:
     if not verdict.studies:
         return ["No study was consented to, so nothing about a customer was paid for."]
     unit = "The unit of protection is one customer of one partner: all rows of that customer at this partner, together."
-    local = any(study.trust == LOCAL for study in verdict.studies)
+    plans = [(study, plan_of(verdict, study)) for study in verdict.studies]
+    matches = any(plan is not None and plan.matches and not discloses(plan) for _, plan in plans)
+    local = any(study.trust == LOCAL and not (plan is not None and plan.matches) for study, plan in plans)
     summed = [(study, plan) for study in verdict.studies if study.openings and (plan := plan_of(verdict, study))]
     told = sum(study.trust == LOCAL for study in verdict.studies) + len(summed)
     lines = [unit]
@@ -135,6 +141,8 @@ def _adversary(verdict: Verdict) -> list[str]:
         lines.append("For studies without secure aggregation the next two paragraphs hold.")
     if local:
         lines += _ALONE
+    if matches:
+        lines.append(COUNTED)
     for study, plan in summed[:_MOST]:
         lines.append(f"Study {quoted(study.name)}:")
         lines += secure_words(plan, study.openings) if study.openings else ()
@@ -154,27 +162,38 @@ def _data(verdict: Verdict) -> list[str]:
 
 
 def _uncovered(verdict: Verdict) -> list[str]:
-    texts = (text for study in verdict.studies for text in not_covered(study.trust))
+    plans = ((study, plan_of(verdict, study)) for study in verdict.studies)
+    told = (not_covered_by(plan) if plan is not None else not_covered(study.trust) for study, plan in plans)
+    texts = (text for one in told for text in one)
     return list(dict.fromkeys(texts)) or list(not_covered(LOCAL))
 
 
-def _spent(study: Study, found: Composition | None, *, failed: bool) -> list[str]:
-    charges, allowed = (sum(getattr(group, name) for group in study.groups) for name in ("charges", "declared"))
-    lines = [
-        f"{_number(charges, 'release was', 'releases were')} paid for, of {allowed} that the partner consented to: "
-        f"{study.settled} left the partner, {study.lost} were lost in a crash, {study.unsettled} were open at the end. "
-        "Lost and open ones count in full."
-    ]
+def _spent(study: Study, found: Composition | None, *, plan: Plan | None, failed: bool) -> list[str]:
+    lines = matched_words(study, plan) if plan is not None and plan.matches else _paid(study)
     if failed:
         lines.append("This file failed a check: the figures here are what follows from it as it stands, no more.")
+    if discloses(plan):
+        return lines
     if found is None:
         return [*lines, "How much privacy this spent was not recomputed: the plan, the accountants or a charge lack."]
     lines += [f"What is charged is not what the plan does: {wrong}." for wrong in matches_plan(found)]
     if found.void:
         return [*lines, "There is no guarantee: some noise was not drawn from secret randomness, so it can be removed."]
+    return [*lines, *_figures(study, found)]
+
+
+def _paid(study: Study) -> list[str]:
+    charges, allowed = (sum(getattr(group, name) for group in study.groups) for name in ("charges", "declared"))
+    return [
+        f"{_number(charges, 'release was', 'releases were')} paid for, of {allowed} that the partner consented to: "
+        f"{study.settled} left the partner, {study.lost} were lost in a crash, {study.unsettled} were open at the end. "
+        "Lost and open ones count in full."
+    ]
+
+
+def _figures(study: Study, found: Composition) -> list[str]:
     worst = max(max(one.first, one.low) for group in study.groups if (one := group.recomputed) is not None)
     return [
-        *lines,
         f"The customer who paid most spent epsilon {worst:.2f} of {study.epsilon or 0:g} that the plan may spend, "
         "recomputed by two accountants. Smaller is more private. It multiplies the odds of any guess about a customer "
         f"by {math.exp(min(worst, 700)):,.1f} at most, but for a chance of 1 in {1 / found.delta:,.0f}.",
@@ -192,6 +211,11 @@ def _left(verdict: Verdict) -> list[str]:
         "The partner's own rules set the budgets. Each part of a budget is spent once; what is used never comes back, "
         "but for budgets of a year.",
         *(_budget(budget) for budget in verdict.budgets),
+        *(
+            ["Disclosures are in none of these budgets, and these promises do not cover them."]
+            if verdict.disclosures
+            else []
+        ),
     ]
 
 
@@ -225,13 +249,14 @@ def _several(studies: Sequence[Study], found: dict[str, Composition | None]) -> 
 def _models(verdict: Verdict) -> list[str]:
     names = {study.plan: study.name for study in verdict.studies}
     lines = []
-    for model in verdict.models[:_MOST]:
+    models = [model for model in verdict.models if verdict.plans.get(model.plan, {}).get("task") != MATCHING]
+    for model in models[:_MOST]:
         figures = ", ".join(f"{plain(name)} {value:.3f}" for name, value in model.metrics) or "none"
         lines.append(
             f"On {model.at[:10]} the model of {quoted(names.get(model.plan, 'an unknown study'))}. Its figures, from "
             f"histograms that were paid for, as the coordinator signed them: {figures}. Noise is in them."
         )
-    return [*lines, *_rest(len(verdict.models))] or ["No model was received."]
+    return [*lines, *_rest(len(models))] or ["No model was received."]
 
 
 def _refusals(verdict: Verdict) -> list[str]:
@@ -248,7 +273,8 @@ def _rest(count: int) -> list[str]:
 
 def _assumed(verdict: Verdict) -> list[str]:
     sums = any(study.openings is not None for study in verdict.studies)
-    floats = not sums or any(study.openings is None for study in verdict.studies)
+    trained = [study for study in verdict.studies if verdict.plans.get(study.plan, {}).get("task") != MATCHING]
+    floats = (not sums and not verdict.studies) or any(study.openings is None for study in trained)
     return [
         f"That the partner ran {quoted(verdict.software)} unchanged; this is its own word.",
         "That one customer has one identifier, and that rows, sizes and sensitivities were declared truly.",

@@ -26,43 +26,23 @@ from coterie.privacy.review.composition import (
     worst_profile,
 )
 from coterie.privacy.review.divergence import rho
+from coterie.privacy.review.fact import BASES, DECLARED, RECOMPUTED, TOPICS, VERIFIED, Fact
 from coterie.privacy.review.holding import NOTHING, at_rest_facts
+from coterie.privacy.review.matchwords import (
+    NOT_COVERED,
+    declared_match,
+    discloses,
+    disclosure_words,
+    planned_match,
+    public_match,
+)
 from coterie.privacy.review.profile import words
-from coterie.privacy.review.trust import declared, opened, surplus
+from coterie.privacy.review.trust import declared, opened, trust_facts
 from coterie.privacy.review.verdict import Study, Verdict
 from coterie.privacy.review.verify import CANNOT_PROVE
-from coterie.privacy.statement import not_covered
+from coterie.privacy.statement import not_covered, not_covered_by
 
 __all__ = ["BASES", "DECLARED", "RECOMPUTED", "TOPICS", "VERIFIED", "Fact", "facts"]
-
-RECOMPUTED, VERIFIED, DECLARED = "recomputed", "verified", "declared"
-BASES = (RECOMPUTED, VERIFIED, DECLARED)
-
-TOPICS: tuple[str, ...] = (
-    "verdict",
-    "unit",
-    "contribution bound",
-    "neighbouring relation",
-    "guarantee",
-    "zero-concentrated differential privacy",
-    "privacy profile",
-    "composition inside the study",
-    "composition across studies",
-    "sampling",
-    "trust",
-    "several partners",
-    "randomness",
-    "floating point",
-    "public inputs",
-    "tuning",
-    "metrics",
-    "retention",
-    "encryption at rest",
-    "software",
-    "not covered",
-    "cannot be proved",
-)
-"""Every topic, in order; each has at least one fact, whatever the bundle lacks."""
 
 _NO_PLAN = "cannot be told: the study's plan is not in the bundle, or was not believed"
 _ZCDP = "zero-concentrated differential privacy"
@@ -72,23 +52,6 @@ _FIGURES = (
     *("neighbouring relation", "guarantee", _ZCDP, "privacy profile", "composition inside the study", "sampling"),
     "several partners",
 )
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One fact.
-
-    Args:
-        topic: One of `TOPICS`.
-        name: What it is about.
-        value: What is so, in plain text; nothing in it can steer a terminal.
-        basis: One of `BASES`.
-    """
-
-    topic: str
-    name: str
-    value: str
-    basis: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +77,8 @@ class _Case:
         """Why there is no figure."""
         if self.plan is None:
             return _NO_PLAN
+        if discloses(self.plan):
+            return f"{NOT_COVERED}: what comes out is exact"
         if self.found is not None and self.found.void:
             return "no guarantee: some noise in this ledger was not drawn from the system's secret randomness"
         return "not recomputed: the review was made without its accountants, or could not read the charges back"
@@ -136,12 +101,29 @@ def facts(verdict: Verdict, study: Study) -> tuple[Fact, ...]:
         *_budgets(case),
         *_public(case),
         *_at_rest(case),
-        *(Fact(topic, name, text, DECLARED) for topic, name, text in declared(study.trust)),
-        *(Fact("not covered", f"{n}", text, DECLARED) for n, text in enumerate(not_covered(study.trust), start=1)),
+        *(Fact(topic, name, text, DECLARED) for topic, name, text in _declared(case)),
+        *_uncovered(case),
         *(Fact("cannot be proved", f"{n}", text, DECLARED) for n, text in enumerate(CANNOT_PROVE, start=1)),
     ]
     ordered = sorted(rows, key=lambda fact: TOPICS.index(fact.topic))
     return tuple(Fact(fact.topic, plain(fact.name), plain(fact.value), fact.basis) for fact in ordered)
+
+
+def _declared(case: _Case) -> tuple[tuple[str, str, str], ...]:
+    """What the software is built to do."""
+    if case.plan is not None and case.plan.matches and case.plan.matching is not None:
+        return declared_match(case.plan.matching)
+    return declared(case.study.trust)
+
+
+def _uncovered(case: _Case) -> list[Fact]:
+    """What no epsilon covers: Disclosures, by the ledger, and what is true of every such plan."""
+    told = [one for one in case.verdict.disclosures if one.plan == case.study.plan]
+    rows = [
+        case.checked("not covered", f"disclosure, entry {one.entry}", disclosure_words(one), "matching") for one in told
+    ]
+    texts = not_covered_by(case.plan) if case.plan is not None else not_covered(case.study.trust)
+    return [*rows, *(Fact("not covered", f"{n}", text, DECLARED) for n, text in enumerate(texts, start=1))]
 
 
 def _planned(case: _Case) -> list[Fact]:
@@ -150,6 +132,9 @@ def _planned(case: _Case) -> list[Fact]:
     if plan is None:
         return [Fact(topic, "from the plan", _NO_PLAN, DECLARED) for topic in _PLANNED]
     contract, privacy, training = plan.contract, plan.privacy, plan.training
+    last = ("retention", "last day on which the partner may work for the plan", study.expires)
+    if plan.matches and plan.matching is not None:
+        return [case.planned(*one) for one in (*planned_match(plan, plan.matching), last)]
     each = "a round, each one secure sum" if privacy.trust == SECURE else "an update"
     many = "an error" if contract.too_many_rows == "error" else "cut to a random sample"
     told = [
@@ -160,24 +145,14 @@ def _planned(case: _Case) -> list[Fact]:
         ("guarantee", "what the plan may spend on a customer", f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}"),
         ("sampling", "rate", f"{training.sample_rate:g}, a public constant; {training.local_steps} steps {each}"),
         ("trust", "model", privacy.trust),
-        *_trust(plan),
-        ("retention", "last day on which the partner may work for the plan", study.expires),
+        *trust_facts(plan),
+        last,
     ]
     return [case.planned(*one) for one in told]
 
 
-def _trust(plan: Plan) -> list[tuple[str, str, str]]:
-    """What the plan says of who is trusted."""
-    count, least, colluders = len(plan.partners), plan.privacy.threshold, plan.privacy.colluders
-    if plan.privacy.trust != SECURE:
-        return [("trust", "no part in it, where it is local", f"threshold {least}, colluders {colluders}")]
-    told = [
-        ("least partners over whom a sum is opened", f"{least} of {count}"),
-        ("partners who may help the coordinator, at most", f"{colluders}"),
-        ("who must add their noise and keep their keys", f"{least - colluders} honest partners of those in a sum"),
-        ("surplus noise when all are honest", f"{surplus(plan):.3g} times what is charged for; never credited"),
-    ]
-    return [("trust", name, value) for name, value in told]
+def _matches(case: _Case) -> bool:
+    return case.plan is not None and case.plan.matches
 
 
 def _charges(case: _Case) -> list[Fact]:
@@ -197,9 +172,8 @@ def _charges(case: _Case) -> list[Fact]:
     if case.study.openings is not None:
         rows.append(case.checked("trust", "secure sums", opened(case.study.openings), "openings"))
     histograms = sum(group.charges for group in case.study.groups if group.group == HOLDOUT)
-    rows.append(
-        case.checked("metrics", "charged", f"{histograms} histograms, which every metric comes from", "charges")
-    )
+    made = "none: nothing is measured" if _matches(case) else f"{histograms} histograms, which every metric comes from"
+    rows.append(case.checked("metrics", "charged", made, "charges"))
     for model in case.verdict.models:
         if model.plan == case.study.plan:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in model.metrics) or "none"
@@ -221,7 +195,7 @@ def _figures(case: _Case, found: Composition) -> list[Fact]:
     rows = [
         ("neighbouring relation", "stated", f"{ADD_REMOVE}; every epsilon means this unless it says otherwise"),
         ("neighbouring relation", REPLACE_ONE, value),
-        ("sampling", "charges have the plan's rate, steps and number", wrong),
+        ("sampling", f"charges have the plan's {'noise' if _matches(case) else 'rate, steps'} and number", wrong),
         ("composition inside the study", "method", _METHOD),
     ]
     for group in case.study.groups:
@@ -272,6 +246,8 @@ def _public(case: _Case) -> list[Fact]:
     rows = [("software", "version that made the bundle", case.verdict.software)]
     if plan is None:
         return [Fact(*row, DECLARED) for row in rows]
+    if plan.matches and plan.matching is not None:
+        return [Fact(*row, DECLARED) for row in (*rows, *public_match(plan, plan.matching))]
     sizes = ", ".join(f"{partner.name} {partner.customers}" for partner in plan.partners)
     columns = ", ".join(f"{column.name} ({column.kind}, {column.sensitivity})" for column in plan.contract.columns)
     most = max(partner.customers for partner in plan.partners)

@@ -1,6 +1,6 @@
 """What a review finds on its way, by question: the first few of each, and how many there were."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from coterie.privacy.review.verdict import Check, Finding
 
@@ -21,6 +21,7 @@ ASKS: Mapping[str, str] = {
     "consents": "Was every plan that was consented to signed, approved, and permitted by the policy in force?",
     "charges": "Was every charge consented to, made once, and ended once?",
     "openings": "Was every secure sum under keys of its own, opened once, over enough partners, and paid for before?",
+    "matching": "Was every list for a match paid for, or permitted as a disclosure, fixed once, and within the quotas?",
     "randomness": "Was all noise drawn from the system's secret randomness?",
     "budgets": "Was no budget ever exceeded, after any entry?",
     "accountants": "Do two independent accountants confirm what each study may spend and did spend?",
@@ -42,6 +43,11 @@ class Findings:
     def fail(self, name: str, entry: int, says: str) -> None:
         """Write down that something does not hold."""
         self._keep(name, "fails", Finding(entry, says))
+
+    def fail_all(self, name: str, entry: int, says: Iterable[str]) -> None:
+        """Write down each thing that does not hold of one entry."""
+        for one in says:
+            self.fail(name, entry, one)
 
     def open(self, name: str, entry: int, says: str) -> None:
         """Write down that something could not be decided."""

@@ -120,4 +120,6 @@ _TABLES = {
     "customers": "the customers' table",
     "interactions": "the table of interactions",
     "consents": "the table of consents",
+    "identifiers": "the table of identifiers",
+    "matches": "the table of matched customers",
 }

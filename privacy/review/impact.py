@@ -7,12 +7,14 @@ the PIPL. Whatever comes from the bundle is escaped: it can make neither markup 
 import re
 from collections.abc import Sequence
 
+from coterie.privacy.overlaps import disclosed_words
 from coterie.privacy.plain import plain
 from coterie.privacy.plan import Plan
 from coterie.privacy.release import CODES
 from coterie.privacy.review.composition import by_partners, composition, plan_of
 from coterie.privacy.review.explain import Section, explain
-from coterie.privacy.review.trust import secure_words, trusted
+from coterie.privacy.review.matchwords import trusted_by
+from coterie.privacy.review.trust import secure_words
 from coterie.privacy.review.verdict import Study, Verdict
 
 __all__ = ["impact_draft", "markdown"]
@@ -107,12 +109,25 @@ def _head(verdict: Verdict) -> str:
 
 
 def _operations(verdict: Verdict) -> str:
+    plans = [plan_of(verdict, study) for study in verdict.studies]
+    matches = [plan for plan in plans if plan is not None and plan.matching is not None]
+    trains = not plans or any(plan is None or not plan.matches for plan in plans)
     lines = [
-        "Partner companies train a model together. Rows stay at each partner; what leaves it are model updates and "
-        "histograms of scores, both with noise, both paid for from a privacy budget.",
+        *([_TRAINED] if trains else []),
+        *([_MATCHED] if matches else []),
         *(_study(study, plan_of(verdict, study)) for study in verdict.studies),
     ]
     return "\n\n".join([*lines, _todo("recipients of the models, storage periods of rows and models, and processors")])
+
+
+_TRAINED = (
+    "Partner companies train a model together. Rows stay at each partner; what leaves it are model updates and "
+    "histograms of scores, both with noise, both paid for from a privacy budget."
+)
+_MATCHED = (
+    "Partner companies find out which customers they share, or how many. Identifiers stay at each partner; what leaves "
+    "it are blinded lists, sealed to the other partners."
+)
 
 
 def _study(study: Study, plan: Plan | None) -> str:
@@ -124,6 +139,13 @@ def _study(study: Study, plan: Plan | None) -> str:
     ]
     if plan is None:
         rows.append("data: cannot be told, the plan is not in the bundle or was not believed")
+    elif plan.matches and plan.matching is not None:
+        rows += [
+            f"data read: the customers' identifiers of the kind {plan.matching.identifier}, and no other column",
+            f"means: a match of customers among all partners, outcome {plan.matching.outcome}",
+            *(markdown(text) for text in disclosed_words(plan)),
+            f"who is trusted: {markdown(trusted_by(plan, study.trust))}",
+        ]
     else:
         columns = [f"{markdown(column.name)} ({column.sensitivity})" for column in plan.contract.columns]
         special = [markdown(column.name) for column in plan.contract.columns if column.sensitivity == "special"]
@@ -134,7 +156,8 @@ def _study(study: Study, plan: Plan | None) -> str:
             f"special categories, as the plan declares them: {', '.join(special) or 'none'}",
             f"training customers, as partners declared them: {', '.join(sizes)}",
             f"means: a {plan.model.family} model, {plan.training.rounds} rounds",
-            f"who is trusted: {markdown(trusted(study.trust))}",
+            *(markdown(text) for text in disclosed_words(plan)),
+            f"who is trusted: {markdown(trusted_by(plan, study.trust))}",
         ]
         rows += [markdown(text) for text in secure_words(plan, study.openings)] if study.openings is not None else []
     return f"### Study: {markdown(study.name)}\n\n{_list(rows)}"
@@ -165,7 +188,10 @@ def _necessity(verdict: Verdict) -> str:
 
 def _risks(verdict: Verdict) -> str:
     told = explain(verdict)
-    lines = [_told(told, "What was spent", "What is used", "A customer of several"), _table(verdict)]
+    lines = [
+        _told(told, "Disclosures", "Matches", "What was spent", "What is used", "A customer of several"),
+        _table(verdict),
+    ]
     lines += [_told(told, "What is not covered", "What no file")]
     lines.append(
         _todo("how likely and how grave harm to a customer is, such as unfair treatment by the model's scores")

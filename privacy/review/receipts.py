@@ -9,9 +9,10 @@ from coterie.privacy.policy import Policy
 from coterie.privacy.record import StudyRecord, read_record
 from coterie.privacy.review.consents import Consented, release_name
 from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.matches import Matches
 from coterie.privacy.review.verdict import Model
 
-__all__ = ["Receipts"]
+__all__ = ["Receipts", "received_from"]
 
 
 class Receipts:
@@ -21,10 +22,11 @@ class Receipts:
         name: The partner's name.
         signed: Signed records as bytes, by the plan that they speak of.
         findings: Where what does not hold is written down.
+        matches: What the ledger tells of matches, which send releases that no charge names.
     """
 
-    def __init__(self, name: str, signed: Mapping[str, bytes], findings: Findings) -> None:
-        self._name, self._signed, self._findings = name, signed, findings
+    def __init__(self, name: str, signed: Mapping[str, bytes], findings: Findings, matches: Matches) -> None:
+        self._name, self._signed, self._findings, self._matches = name, signed, findings, matches
         self.models: list[Model] = []
         self.records: dict[str, StudyRecord] = {}
 
@@ -44,7 +46,8 @@ class Receipts:
         if data is None or policy is None:
             self._findings.open("receipts", entry.seq, "the record of its study is not in the bundle")
             return
-        record, faults = _received(body, data, policy.coordinator, name=self._name, study=study)
+        matched = self._matches.released(body["plan"])
+        record, faults = _received(body, data, policy.coordinator, name=self._name, study=study, matched=matched)
         for says in faults:
             self._findings.fail("receipts", entry.seq, says)
         if record is None:
@@ -54,8 +57,20 @@ class Receipts:
         self.models.append(Model(entry.seq, entry.at, body["plan"], body["model"], metrics))
 
 
+def received_from(record: StudyRecord) -> dict[str, frozenset[bytes]]:
+    """Return the names of the releases that a record says were received, by partner."""
+    partners = {receipt.partner for receipt in record.receipts}
+    return {p: frozenset(release_name(r.release) for r in record.receipts if r.partner == p) for p in partners}
+
+
 def _received(
-    body: Mapping[str, Any], data: bytes, coordinator: str, *, name: str, study: Consented
+    body: Mapping[str, Any],
+    data: bytes,
+    coordinator: str,
+    *,
+    name: str,
+    study: Consented,
+    matched: frozenset[tuple[str, bytes]],
 ) -> tuple[StudyRecord | None, list[str]]:
     """Return the record that a received model came with, and what is wrong with it.
 
@@ -65,6 +80,7 @@ def _received(
         coordinator: Public key that the policy in force names.
         name: The partner's name.
         study: The study.
+        matched: As `Matches.released`: what a match sent beside what charges paid for.
 
     Returns:
         No record where it is not the coordinator's.
@@ -77,6 +93,6 @@ def _received(
     if (record.digest(), record.model, record.plan) != (body["record"], body["model"], body["plan"]):
         faults.append("names another record or model than the bundle holds")
     mine = {(r.step, r.attempt, release_name(r.release)) for r in record.receipts if r.partner == name}
-    if not mine <= study.settled:
+    if any(one not in study.settled and (one[0], one[2]) not in matched for one in mine):
         faults.append("the coordinator received a release that no charge paid for")
     return record, faults

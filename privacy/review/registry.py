@@ -13,9 +13,9 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.review.composition import by_partners, composition, matches_plan, plan_of, replaced
 from coterie.privacy.review.divergence import rho
 from coterie.privacy.review.facts import facts
-from coterie.privacy.review.trust import trusted
+from coterie.privacy.review.matchwords import discloses, disclosure_words, trusted_by
 from coterie.privacy.review.verdict import GroupSpent, Study, Verdict
-from coterie.privacy.statement import not_covered
+from coterie.privacy.statement import not_covered, not_covered_by
 
 __all__ = ["FORMAT", "registry_record"]
 
@@ -33,6 +33,8 @@ _MADE_OF = {
     True: "Opened sums become the steps of a model; metrics are computed from sums of noisy histograms.",
 }
 
+_MATCHED = "Numbers of planted items are taken off on average; counts below the plan's least are not printed."
+
 
 def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
     """Return a study's record as plain JSON values.
@@ -48,6 +50,7 @@ def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
         return "\n".join(f"- {f.name}: {f.value} ({f.basis})" for f in told if f.topic in topics)
 
     plan = plan_of(verdict, study)
+    matched = plan is not None and plan.matches
     return {
         "format": FORMAT,
         "url_slug": f"coterie-{plain(study.plan).removeprefix('sha256:')[:16]}",
@@ -56,21 +59,21 @@ def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
         "deployment": {
             "product": _product(verdict, study, plan),
             "dp_flavor": {
-                "name": "Approximate DP",
+                "name": "None: a disclosure of exact results" if discloses(plan) else "Approximate DP",
                 "data_domain": f"Customers of {plain(verdict.partner)}:\n{said('unit', 'contribution bound')}",
-                "unprotected_quantities": "\n".join(f"- {one}" for one in not_covered(study.trust)),
+                "unprotected_quantities": _unprotected(verdict, study, plan),
             },
             "privacy_loss": _loss(verdict, study, said("neighbouring relation", "privacy profile", "several partners")),
             "model": {
                 "model_name": "Federated",
-                "model_name_description": trusted(study.trust),
+                "model_name_description": trusted_by(plan, study.trust),
                 "actors": said("trust"),
                 "release_type": "Many releases",
                 "release_type_description": said("composition across studies", "retention"),
                 "access_type": "Non-interactive",
             },
             "accounting": {
-                "post_processing": _MADE_OF[study.openings is not None],
+                "post_processing": _MATCHED if matched else _MADE_OF[study.openings is not None],
                 "composition": said("composition inside the study", "composition across studies"),
             },
             "implementation": {
@@ -83,16 +86,31 @@ def registry_record(verdict: Verdict, study: Study) -> dict[str, Any]:
     }
 
 
+def _unprotected(verdict: Verdict, study: Study, plan: Plan | None) -> str:
+    """Return what no epsilon covers: Disclosures first."""
+    told = [plain(disclosure_words(one)) for one in verdict.disclosures if one.plan == study.plan]
+    texts = (*told, *(not_covered(study.trust) if plan is None else not_covered_by(plan)))
+    return "\n".join(f"- {one}" for one in texts)
+
+
 def _product(verdict: Verdict, study: Study, plan: Plan | None) -> dict[str, Any]:
     received = [model.at for model in verdict.models if model.plan == study.plan]
     return {
         "name": plain(study.name),
         "data_curators": [plain(name) for name in study.partners],
-        "description": f"A {plan.task} model, {plan.model.family}" if plan is not None else "A model",
+        "description": _described(plan),
         "intended_use": plain(study.purpose),
-        "data_product_type": "Machine learning model",
+        "data_product_type": "Overlap of customers" if plan is not None and plan.matches else "Machine learning model",
         "publication_date": plain(received[0][:10]) if received else None,
     }
+
+
+def _described(plan: Plan | None) -> str:
+    if plan is None:
+        return "A model"
+    if plan.matches and plan.matching is not None:
+        return f"A match of customers by {plan.matching.identifier}, outcome {plan.matching.outcome}"
+    return f"A {plan.task} model, {plan.model.family}"
 
 
 def _loss(verdict: Verdict, study: Study, more: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from coterie.privacy.review.consents import (
 )
 from coterie.privacy.review.course import Course
 from coterie.privacy.review.findings import Findings
+from coterie.privacy.review.matches import KINDS, Matches
 from coterie.privacy.review.openings import sum_faults
 from coterie.privacy.review.receipts import Receipts
 from coterie.privacy.review.sealings import Sealings
@@ -54,7 +55,8 @@ class Replay:
     ) -> None:
         self.key, self.name = key, name
         self._plans, self.findings = plans, findings
-        self.receipts = Receipts(name, records, findings)
+        self.matches = Matches(name)
+        self.receipts = Receipts(name, records, findings, self.matches)
         self.spent = Spent()
         self.studies: dict[str, Consented] = {}
         self.open: dict[int, Charge] = {}
@@ -83,7 +85,8 @@ class Replay:
             "keys": self._sum,
             "opening": self._sum,
             "vault": self._vault,
-            "erasure": self._erasure,
+            "erasure": self._vault,
+            **dict.fromkeys(KINDS, self._match),
         }
 
     @property
@@ -120,6 +123,8 @@ class Replay:
             for entry, _ in waiting:
                 rule = "its policy is not in the ledger, so whether the plan kept it was not checked"
                 self.findings.open("consents", entry.seq, rule)
+        for plan, says in self.matches.left(self.open):
+            self.findings.fail("matching", self.studies[plan].entry if plan in self.studies else 0, says)
         for seq, says in self.sealings.left_open():
             self.findings.open("vault", seq, says)
 
@@ -178,14 +183,12 @@ class Replay:
         body = dict(entry.body)
         events = declared_events(body)
         study = Consented(entry.seq, entry.at, body, None, events)
-        for says in curve_faults(study):
-            self.findings.fail("accountants", entry.seq, says)
+        self.findings.fail_all("accountants", entry.seq, curve_faults(study))
         known = self.studies.get(body["plan"])
         if known is not None and known.events != events:
             self.findings.fail("consents", entry.seq, "changes what a study may charge that was consented to before")
             return
-        for says in self._unit.faults(body):
-            self.findings.fail("consents", entry.seq, says)
+        self.findings.fail_all("consents", entry.seq, self._unit.faults(body))
         study = known or self.studies.setdefault(body["plan"], study)
         if self._in_force and body["policy"] != self._in_force:
             self.findings.fail("consents", entry.seq, "names another policy than the one in force")
@@ -212,8 +215,7 @@ class Replay:
         faults = consent_faults(entry, plan, policy, partner=(self.name, self.key))
         faults += [f"was given {says}" for says in self._approvals.against(entry, plan, policy)]
         study.sound = study.sound and not faults
-        for says in faults:
-            self.findings.fail("consents", entry.seq, says)
+        self.findings.fail_all("consents", entry.seq, faults)
 
     def _refusal(self, entry: Entry) -> None:
         body = entry.body
@@ -241,8 +243,7 @@ class Replay:
 
     def _declared(self, entry: Entry, charge: Charge, study: Consented) -> None:
         """Hold a charge against what the consent declared, and against the policy in force now."""
-        for says in charge_faults(charge, entry.at, study):
-            self.findings.fail("charges", entry.seq, says)
+        self.findings.fail_all("charges", entry.seq, charge_faults(charge, entry.at, study))
         study.took(charge)
         policy = self.policies.get(self._in_force)
         for says in self._approvals.against(entry, study.plan, policy):
@@ -265,8 +266,8 @@ class Replay:
             if how == "settled":
                 study.paid.add((charge.step, charge.attempt))
                 study.settled.add((charge.step, charge.attempt, release_name(entry.body["release"])))
-                for says in study.sums.settled(charge):
-                    self.findings.fail("openings", entry.seq, says)
+                self.findings.fail_all("openings", entry.seq, study.sums.settled(charge))
+                self.findings.fail_all("matching", entry.seq, self.matches.settled(charge, entry.body["release"]))
 
     def _sum(self, entry: Entry) -> None:
         study = self.studies.get(entry.body["plan"])
@@ -275,16 +276,21 @@ class Replay:
             return
         for says in self._approvals.against(entry):
             self.findings.fail("openings", entry.seq, f"goes on {says}")
-        for says in sum_faults(entry, study.plan, study.sums, name=self.name, paid=study.paid):
-            self.findings.fail("openings", entry.seq, says)
+        faults = sum_faults(entry, study.plan, study.sums, name=self.name, paid=study.paid)
+        self.findings.fail_all("openings", entry.seq, faults)
+
+    def _match(self, entry: Entry) -> None:
+        study, policy = self.studies.get(entry.body["plan"]), self.policies.get(self._in_force)
+        self.findings.fail_all("matching", entry.seq, self.matches.take(entry, study, policy))
+        if entry.kind == "disclosure":
+            self.findings.fail_all("vault", entry.seq, self.sealings.against(entry, entry.body["purpose"], policy))
+        known = (study.plan, policy) if study and entry.kind == "disclosure" else (None, None)
+        for says in self._approvals.against(entry, *known):
+            self.findings.fail("matching", entry.seq, f"goes on with a match {says}")
 
     def _model(self, entry: Entry) -> None:
         self.receipts.take(entry, self.studies.get(entry.body["plan"]), self.policies.get(self._in_force))
 
     def _vault(self, entry: Entry) -> None:
-        for says in self.sealings.take(entry):
-            self.findings.fail("vault", entry.seq, says)
-
-    def _erasure(self, entry: Entry) -> None:
-        for says in self.sealings.erasure(entry):
-            self.findings.fail("vault", entry.seq, says)
+        read = self.sealings.take if entry.kind == "vault" else self.sealings.erasure
+        self.findings.fail_all("vault", entry.seq, read(entry))

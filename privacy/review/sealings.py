@@ -15,6 +15,7 @@ from coterie.privacy.review.atrest import APART, BESIDE, AtRest, DataSet, Erasur
 __all__ = ["Sealings"]
 
 _CONSENTS = "consents"
+_READ = frozenset({"customers", "interactions", "identifiers"})  # what a charge can have been made on
 _UNSEALED = "charges were made before any table was sealed: the table lay unsealed then"
 _UNFINISHED = "was erased from, and no entry says that the erasure was finished: older keys may be there still"
 _EARLIER = (
@@ -119,7 +120,7 @@ class Sealings:
         body = entry.body
         self._charges += 1
         self._committed += "rows" in body
-        if "customers" not in self._states and "interactions" not in self._states:
+        if not _READ & self._states.keys():
             self._before += 1
             self._first = self._first or entry.seq
         if (body["plan"], named) in self._held:

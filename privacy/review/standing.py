@@ -1,5 +1,6 @@
 """Where studies and budgets stand at the end of a replay, with epsilon recomputed by two accountants."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -21,8 +22,9 @@ from coterie.privacy.review.findings import Findings
 from coterie.privacy.review.replay import Replay
 from coterie.privacy.review.spent import runs_left
 from coterie.privacy.review.verdict import Budget, GroupSpent, Study
+from coterie.privacy.statement import share_of
 
-__all__ = ["budgets_of", "check_cards", "studies_of", "sums_asked"]
+__all__ = ["budgets_of", "check_cards", "matches_asked", "studies_of", "sums_asked"]
 
 _GRAIN = 0.002  # what versions of an accountant may differ by in the noise that they find, which is in thousandths
 _ROUNDING = 1e-6  # of an epsilon: what the last digit of a calibration may differ by
@@ -34,7 +36,10 @@ def studies_of(replay: Replay, *, accounting: bool) -> tuple[Study, ...]:
     for charge in replay.open.values():
         unsettled[charge.plan] = unsettled.get(charge.plan, 0) + 1
     return tuple(
-        _study(name, study, unsettled.get(name, 0), replay.findings if accounting else None)
+        dataclasses.replace(
+            _study(name, study, unsettled.get(name, 0), replay.findings if accounting else None),
+            matched=replay.matches.of(name),
+        )
         for name, study in replay.studies.items()
     )
 
@@ -53,6 +58,13 @@ def sums_asked(replay: Replay) -> bool:
             says = "its plan is not known, so over which partners its sums may be opened was not checked"
             replay.findings.open("openings", study.entry, says)
     return asked
+
+
+def matches_asked(replay: Replay) -> bool:
+    """Return whether any study matches customers, by its plan, or by what its consent and its entries tell."""
+    plans = (study.plan for study in replay.studies.values())
+    declared = any("overlap" in study.body for study in replay.studies.values())
+    return replay.matches.any or declared or any(plan is not None and plan.matching is not None for plan in plans)
 
 
 def budgets_of(replay: Replay) -> tuple[Budget, ...]:
@@ -74,7 +86,8 @@ def check_cards(cards: Sequence[Any], replay: Replay, studies: Sequence[Study]) 
     """Hold every model's card against plan, record and recomputed epsilon."""
     told_of = {str(card.get("plan")) for card in cards if isinstance(card, dict)}
     for received in replay.receipts.models:
-        if received.plan not in told_of:
+        plan = replay.studies[received.plan].plan if received.plan in replay.studies else None
+        if received.plan not in told_of and not (plan is not None and plan.matches):  # a match makes no model
             replay.findings.open("cards", received.entry, "the card of its model is not in the bundle")
     models = {model.plan: model for model in replay.receipts.models}
     known = {study.plan: study for study in studies}
@@ -114,6 +127,7 @@ def _kinds(replay: Replay) -> dict[str, dict[str, dict[Event, int]]]:
     return {
         str(study.body["name"]): {group: _counted(kinds) for group, kinds in study.events.items()}
         for study in replay.studies.values()
+        if any(count for kinds in study.events.values() for _, count in kinds)
     }
 
 
@@ -135,7 +149,7 @@ def _study(name: str, study: Consented, unsettled: int, findings: Findings | Non
         entry=study.entry,
         at=study.at,
         expires=str(body["expires"]),
-        epsilon=plan.privacy.epsilon if plan else None,
+        epsilon=plan.privacy.epsilon if plan and not (plan.matches and plan.discloses) else None,
         delta=plan.privacy.delta if plan else None,
         trust=plan.privacy.trust if plan else "",
         unit=plan.privacy.unit if plan else "",
@@ -152,8 +166,9 @@ def _study(name: str, study: Consented, unsettled: int, findings: Findings | Non
 def _group(study: Consented, group: str, plan: Plan | None, findings: Findings | None) -> GroupSpent:
     kinds, charged = study.events[group], study.charged[group]
     found = claimed = None
-    if plan is not None and study.sound and findings is not None:
-        share = plan.privacy.split.training if group == TRAINING else plan.privacy.split.metrics
+    exact = plan is not None and plan.matches and plan.discloses  # no epsilon, not even 0, is true of it
+    if plan is not None and study.sound and findings is not None and not exact:
+        share = share_of(plan, group)
         _calibrated(plan, kinds, (study.entry, group), findings)
         # A consent that is not sound may declare any number of events: only here is one that the plan bounds.
         allowed = tuple(event for event, count in kinds for _ in range(count))
@@ -176,7 +191,7 @@ def _calibrated(plan: Plan, kinds: tuple[tuple[Event, int], ...], where: tuple[i
     except PlanFault:
         findings.fail("accountants", entry, "no noise keeps the plan's epsilon")
         return
-    # The last kind of the plan's is its updates, which the consent names first.
+    # The plan's kinds are in the other order: the last is updates, or histograms, which the consent names first.
     for (event, _), (expected, _) in zip(kinds, reversed(own_kinds), strict=False):
         _same_noise(event, expected, where, findings)
 

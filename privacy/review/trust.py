@@ -8,7 +8,7 @@ import math
 from coterie.privacy.plan import SECURE, Plan
 from coterie.privacy.review.openings import Openings
 
-__all__ = ["LOCAL", "declared", "opened", "secure_words", "surplus", "trusted"]
+__all__ = ["LOCAL", "declared", "opened", "secure_words", "surplus", "trust_facts", "trusted"]
 
 LOCAL = "local"
 
@@ -111,6 +111,20 @@ def declared(trust: str) -> tuple[tuple[str, str, str], ...]:
 def surplus(plan: Plan) -> float:
     """Return how many times the noise that is charged for a sum of all partners carries, if nobody colludes."""
     return math.sqrt(len(plan.partners) / (plan.privacy.threshold - plan.privacy.colluders))
+
+
+def trust_facts(plan: Plan) -> list[tuple[str, str, str]]:
+    """Return (topic, name, value) of what a plan says of who is trusted."""
+    count, least, colluders = len(plan.partners), plan.privacy.threshold, plan.privacy.colluders
+    if plan.privacy.trust != SECURE:
+        return [("trust", "no part in it, where it is local", f"threshold {least}, colluders {colluders}")]
+    told = [
+        ("least partners over whom a sum is opened", f"{least} of {count}"),
+        ("partners who may help the coordinator, at most", f"{colluders}"),
+        ("who must add their noise and keep their keys", f"{least - colluders} honest partners of those in a sum"),
+        ("surplus noise when all are honest", f"{surplus(plan):.3g} times what is charged for; never credited"),
+    ]
+    return [("trust", name, value) for name, value in told]
 
 
 def secure_words(plan: Plan, openings: Openings) -> tuple[str, ...]:

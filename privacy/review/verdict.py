@@ -7,6 +7,8 @@ from typing import Any
 from coterie.privacy.events import Event
 from coterie.privacy.review.accountants import Recomputed
 from coterie.privacy.review.atrest import AtRest
+from coterie.privacy.review.happened import Model, Point, Refusal, Rules
+from coterie.privacy.review.matched import Disclosed, Matched
 from coterie.privacy.review.openings import Openings
 
 __all__ = ["Budget", "Check", "Finding", "GroupSpent", "Model", "Point", "Refusal", "Rules", "Study", "Verdict"]
@@ -93,6 +95,7 @@ class Study:
         unsettled: Charges that are open at the end of the ledger; they count in full.
         segments: Customer segments that it touches; empty for all.
         openings: What became of its secure sums; None where its plan has none, or is not known.
+        matched: What became of its match; None where the ledger tells of none.
     """
 
     plan: str
@@ -112,6 +115,7 @@ class Study:
     unsettled: int
     segments: tuple[str, ...] = ()
     openings: Openings | None = None
+    matched: Matched | None = None
 
 
 @dataclass(frozen=True)
@@ -137,80 +141,6 @@ class Budget:
     spent: float
     share: float
     runs: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A budget's standing after one charge.
-
-    Args:
-        entry: The charge's entry.
-        at: When.
-        span: As in `Budget`.
-        group: As in `Budget`.
-        share: As in `Budget`, under the policy in force then.
-        plan: Digest of the plan that was charged.
-    """
-
-    entry: int
-    at: str
-    span: str
-    group: str
-    share: float
-    plan: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A plan, or a step of one, that the partner refused.
-
-    Args:
-        entry: Its entry.
-        at: When.
-        plan: Digest of the plan, or "" where it could not be read.
-        codes: Why, as keys of `release.CODES`.
-    """
-
-    entry: int
-    at: str
-    plan: str
-    codes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """A policy that came into force.
-
-    Args:
-        entry: Its entry.
-        at: When.
-        policy: Its digest.
-        content: The policy in full, as plain JSON values.
-    """
-
-    entry: int
-    at: str
-    policy: str
-    content: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that the partner received.
-
-    Args:
-        entry: Its entry.
-        at: When.
-        plan: Digest of the plan.
-        model: Digest of the weights.
-        metrics: Charged figures in the coordinator's record.
-    """
-
-    entry: int
-    at: str
-    plan: str
-    model: str
-    metrics: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -243,6 +173,7 @@ class Verdict:
         carried: How many entries were carried over from version 1, which kept no tree: what they were before that
             cannot be shown.
         at_rest: What the ledger tells of how the data are kept, and of erasures.
+        disclosures: Lists of customers that left for matches whose outcome no epsilon covers.
     """
 
     partner: str
@@ -269,6 +200,7 @@ class Verdict:
     paid: dict[str, tuple[tuple[tuple[Event, int], ...], ...]] = field(default_factory=dict)
     carried: int = 0
     at_rest: AtRest = field(default_factory=AtRest)
+    disclosures: tuple[Disclosed, ...] = ()
 
     @property
     def status(self) -> str:
@@ -280,7 +212,10 @@ class Verdict:
     def line(self) -> str:
         """The verdict in one line, naming the first entry that does not hold."""
         if self.status == "holds":
-            return f"VERIFIED: {self.size} entries, {len(self.studies)} studies, nothing contradicts the claims"
+            told = f"VERIFIED: {self.size} entries, {len(self.studies)} studies, nothing contradicts the claims"
+            count = len(self.disclosures)
+            words = f"; {count} {'disclosure is' if count == 1 else 'disclosures are'} not covered by epsilon"
+            return told + (words if count else "")
         word = "FAILED" if self.status == "fails" else "CANNOT BE DECIDED"
         check = next(check for check in self.checks if check.status == self.status)
         return f"{word} ({check.name}): {check.findings[0]}"

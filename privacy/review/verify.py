@@ -16,13 +16,13 @@ from coterie.privacy.checkpoint import Checkpoint, Cosigned, read_note
 from coterie.privacy.errors import CoterieError, Fault, LedgerFault, PlanFault
 from coterie.privacy.identity import raw_key, verify
 from coterie.privacy.merkle import Frontier, leaf_hash
-from coterie.privacy.record import StudyRecord
 from coterie.privacy.review.bundle import BundleFault, Header, Part, read_parts, signed_message
-from coterie.privacy.review.consents import release_name
 from coterie.privacy.review.findings import ASKS, Findings
 from coterie.privacy.review.kept import Keys, check_file
+from coterie.privacy.review.matches import KINDS
+from coterie.privacy.review.receipts import received_from
 from coterie.privacy.review.replay import Replay
-from coterie.privacy.review.standing import budgets_of, check_cards, studies_of, sums_asked
+from coterie.privacy.review.standing import budgets_of, check_cards, matches_asked, studies_of, sums_asked
 from coterie.privacy.review.verdict import Verdict
 
 __all__ = ["CANNOT_PROVE", "verify_bundle"]
@@ -48,7 +48,7 @@ CANNOT_PROVE: tuple[str, ...] = (
 
 _SLACK = 86_400  # seconds that clocks of partner and coordinator may differ by
 _SIZE = re.compile(r"[^\n]{1,100}\n(0|[1-9][0-9]{0,15})\n")
-_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys", "openings", "vault"})
+_ASKED = tuple(name for name in ASKS if name not in {"earlier", "bundles", "keys", "openings", "matching", "vault"})
 
 
 def verify_bundle(
@@ -174,7 +174,7 @@ class _Review:
         if part.index in self._wanted:
             self.roots[part.index] = self.tree.root()
             self._times[part.index] = part.value.at
-        if part.value.kind in {"settle", "opening"}:
+        if part.value.kind in {"settle", "opening", *KINDS}:
             self._last_settled = part.index
         self.replay.take(part.value)
 
@@ -185,9 +185,8 @@ class _Review:
             self.findings.fail("tree", 0, f"{error.faults[0].place} {error.faults[0].rule}")
         else:
             if (checkpoint.size, checkpoint.root) != (self.tree.size, self.tree.root()):
-                self.findings.fail(
-                    "tree", 0, "the entries do not lead to the signed root: some were altered or removed"
-                )
+                says = "the entries do not lead to the signed root: some were altered or removed"
+                self.findings.fail("tree", 0, says)
         try:
             signature = end["signature"]
             if re.fullmatch(r"[0-9a-f]{128}", signature) is None:
@@ -210,20 +209,19 @@ class _Review:
                 if name == "checkpoints" and not cosigned:
                     self.findings.fail(name, 0, f"{says} is not cosigned")
                 if checkpoint.size > self.tree.size:
-                    rule = f"{says} had {checkpoint.size} entries, this ledger has {self.tree.size}: some were removed"
-                    self.findings.fail(name, 0, rule)
+                    says += f" had {checkpoint.size} entries, this ledger has {self.tree.size}: some were removed"
+                    self.findings.fail(name, 0, says)
                 elif self.roots.get(checkpoint.size) != checkpoint.root:
                     rule = f"was rewritten, or one before it: the ledger had another history at {says}"
                     self.findings.fail(name, checkpoint.size, rule)
-
                 for one in cosigned:
                     self._timely(checkpoint.size, one.at)
                     latest = max(latest, checkpoint.size)
         if self._last_settled > latest:
-            rule = (
+            says = (
                 f"what was settled or opened after entry {latest} was cosigned by nobody yet: it could be written anew"
             )
-            self.findings.open("checkpoints", self._last_settled, rule)
+            self.findings.open("checkpoints", self._last_settled, says)
 
     def _timely(self, size: int, at: int) -> None:
         """Hold the time of a checkpoint's last entry against the coordinator's clock."""
@@ -258,6 +256,7 @@ class _Review:
         asked |= {"openings"} if sums_asked(replay) else set()
         at_rest = replay.sealings.summary()
         asked |= {"vault"} if at_rest.datasets else set()
+        asked |= {"matching"} if matches_asked(replay) else set()
         return Verdict(
             partner=self.header.partner,
             key=self.header.key,
@@ -277,19 +276,20 @@ class _Review:
             coordinators=replay.coordinators,
             plans=_plans(replay),
             records={plan: record.digest() for plan, record in replay.receipts.records.items()},
-            received={plan: _received(record) for plan, record in replay.receipts.records.items()},
-            released={plan: frozenset(name for _, _, name in s.settled) for plan, s in replay.studies.items()},
+            received={plan: received_from(record) for plan, record in replay.receipts.records.items()},
+            released={plan: _released(replay, plan) for plan in replay.studies},
             paid={group: replay.spent.events(group) for group in replay.spent.groups()},
             life={group: replay.spent.for_life(group) for group in replay.spent.groups()},
             carried=replay.carried,
             at_rest=at_rest,
+            disclosures=tuple(replay.matches.disclosures),
         )
 
 
-def _received(record: StudyRecord) -> dict[str, frozenset[bytes]]:
-    """Return the names of the releases that a record says were received, by partner."""
-    partners = {receipt.partner for receipt in record.receipts}
-    return {p: frozenset(release_name(r.release) for r in record.receipts if r.partner == p) for p in partners}
+def _released(replay: Replay, plan: str) -> frozenset[bytes]:
+    """Return the names of what a ledger says was released in a study."""
+    paid = frozenset(name for _, _, name in replay.studies[plan].settled)
+    return paid | {name for _, name in replay.matches.released(plan)}
 
 
 def _plans(replay: Replay) -> dict[str, Any]:

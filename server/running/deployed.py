@@ -145,7 +145,8 @@ def _run(grid: FoldingGrid, office: Office, books: Books, signed: SignedPlan, pa
         stop=lambda: books.stop_asked(digest),
         nodes=_nodes_of(grid, books, signed),
     )
-    publish(office.models, books, signed=signed, progress=progress, identity=office.identity)
+    if not signed.plan.matches:  # a match makes no model: the counts are beside the state, and in the record
+        publish(office.models, books, signed=signed, progress=progress, identity=office.identity)
 
 
 def _nodes_of(grid: FoldingGrid, books: Books, signed: SignedPlan) -> Callable[[], list[int]]:

@@ -19,6 +19,7 @@ __all__ = [
     "fill",
     "final_round",
     "main_metric",
+    "matches",
     "ranks",
     "released_metrics",
     "report_of",
@@ -83,6 +84,11 @@ def final_round(report: Mapping[str, Any]) -> Mapping[str, Any]:
 def ranks(report: Mapping[str, Any]) -> bool:
     """Return whether a report is of a study that recommends."""
     return bool(report["study"].get("task") == "recommendation")
+
+
+def matches(report: Mapping[str, Any]) -> bool:
+    """Return whether a report is of a study that matches customers and trains nothing."""
+    return bool(report["study"].get("task") == "matching")
 
 
 def main_metric(report: Mapping[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coterie.simulations.report import figures, rankpage, tables
+from coterie.simulations.report import figures, matchpage, rankpage, tables
 from coterie.simulations.report.canvas import Sheet
-from coterie.simulations.report.layout import fill, final_round, ranks, report_of
+from coterie.simulations.report.layout import fill, final_round, matches, ranks, report_of
 from coterie.simulations.report.palette import OURS
 from coterie.simulations.report.wording import counted, decimals, delta, epsilon, percent, plain
 
@@ -28,18 +28,31 @@ def render(report: Mapping[str, Any]) -> str:
         FileFault: The document is of another format.
     """
     held = report_of(report)
-    ranked = ranks(held)
+    template, of_task = _of_task(held)
     context = {
         "report": held,
         "headline": headline(held),
-        "keys": rankpage.keys(held) if ranked else _keys(held),
-        "release": rankpage.released(held["release"]) if ranked else _release(held["release"]),
         "guarantee": _guarantee(held["guarantee"]),
         "budgets": _budgets(held),
-        "simulation": rankpage.simulated(held) if ranked else _simulation(held),
         "settings": _settings(held),
+        **of_task,
     }
-    return fill("rankpage.html" if ranked else "page.html", context)
+    return fill(template, context)
+
+
+def _of_task(report: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the template of a report's task, and what it shows in its own way."""
+    release = report["release"]
+    if matches(report):
+        shown = (matchpage.keys(report), matchpage.released(release), matchpage.simulated(report))
+        template = "matchpage.html"
+    elif ranks(report):
+        shown = (rankpage.keys(report), rankpage.released(release), rankpage.simulated(report))
+        template = "rankpage.html"
+    else:
+        shown = (_keys(report), _release(release), _simulation(report))
+        template = "page.html"
+    return template, dict(zip(("keys", "release", "simulation"), shown, strict=True))
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -51,6 +64,8 @@ def headline(report: Mapping[str, Any]) -> str:
     Returns:
         The sentence.
     """
+    if matches(report):
+        return matchpage.headline(report)
     if ranks(report):
         return rankpage.headline(report)
     study, held = report["guarantee"]["study"], report["study"]
@@ -179,5 +194,5 @@ def _settings(report: Mapping[str, Any]) -> dict[str, Any]:
         "made": tables.settings_table("How the study was run", made),
         "partners": tables.declared_table(report["study"]["partners"], digests),
         "versions": tables.versions_table(report["made"].get("versions") or {}),
-        "model": tables.settings_table("The released model", report.get("model") or {}),
+        "model": tables.settings_table("The released model", report["model"]) if report.get("model") else None,
     }

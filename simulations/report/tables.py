@@ -83,8 +83,11 @@ def groups_table(groups: Sequence[Mapping[str, Any]]) -> Table:
 def multiplicity_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     """Return the epsilon of a person who is a customer of several partners."""
     rows = [[plain(entry["partners"]), epsilon(entry.get("epsilon"))] for entry in entries]
-    caption = "A person who is a customer of several partners"
-    return Table(caption, ["Partners that know the person", "ε"], rows, words=0, empty="Not computed.")
+    caption, head = "A person who is a customer of several partners", ["Partners that know the person", "ε"]
+    if any("share" in entry for entry in entries):
+        head.append("Estimated share of persons")
+        rows = [[*row, percent(entry.get("share"))] for row, entry in zip(rows, entries, strict=True)]
+    return Table(caption, head, rows, words=0, empty="Not computed.")
 
 
 def steps_table(entry: Mapping[str, Any]) -> Table:

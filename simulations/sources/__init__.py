@@ -3,7 +3,8 @@
 Most sources read public data sets from the files of installed packages (`packages.txt` pins them); one is
 generated, and one reads files that the user supplies. Every source answers with one table for each partner, whose
 columns are those that the contract of the study of that source names; a source of interactions has a catalogue of
-its items beside. A source is imported only when it is asked for.
+its items beside, and one whose partners share customers has their identifiers. A source is imported only when it is
+asked for.
 """
 
 import importlib
@@ -16,13 +17,14 @@ from coterie.models.catalogue import Catalogue
 from coterie.privacy.errors import Fault
 from coterie.simulations.sources.packages import SourceFault
 
-__all__ = ["SourceFault", "available", "catalogue", "load"]
+__all__ = ["SourceFault", "available", "catalogue", "identifiers", "load"]
 
 _MODULES: Final = {
     "adult": "coterie.simulations.sources.adult",
     "baskets": "coterie.simulations.sources.baskets",
     "completejourney": "coterie.simulations.sources.completejourney",
     "journey-items": "coterie.simulations.sources.journeyitems",
+    "journey-shared": "coterie.simulations.sources.journeyshared",
     "movies": "coterie.simulations.sources.movies",
     "movies-1m": "coterie.simulations.sources.movies1m",
     "synthetic": "coterie.simulations.sources.synthetic",
@@ -30,7 +32,8 @@ _MODULES: Final = {
 }
 
 
-_ITEMS: Final = ("baskets", "journey-items", "movies", "movies-1m")
+_ITEMS: Final = ("baskets", "journey-items", "journey-shared", "movies", "movies-1m")
+_SHARED: Final = ("journey-shared", "synthetic")
 
 
 class _File(Protocol):
@@ -45,6 +48,10 @@ class _Source(Protocol):
 
 class _ItemSource(_Source, Protocol):
     def catalogue(self) -> Catalogue: ...
+
+
+class _SharedSource(_Source, Protocol):
+    def identifiers(self) -> dict[str, pa.Table]: ...
 
 
 def load(dataset: str) -> dict[str, pa.Table]:
@@ -75,6 +82,25 @@ def catalogue(dataset: str) -> Catalogue:
         rule = "must be a source of interactions"
         raise SourceFault(Fault("source.dataset", rule, f"name one of {', '.join(_ITEMS)}"))
     return cast("_ItemSource", _source(dataset)).catalogue()
+
+
+def identifiers(dataset: str) -> dict[str, pa.Table]:
+    """Return the identifiers of the customers of a source whose partners share some.
+
+    Args:
+        dataset: Name of the source.
+
+    Returns:
+        Partner name -> table with the column customer, as in the other tables, and one for each kind of identifier that
+        there is: email, phone, loyalty. They are written as people write them.
+
+    Raises:
+        SourceFault: No such source with identifiers, or its data are missing or altered.
+    """
+    if dataset in _MODULES and dataset not in _SHARED:
+        rule = "must be a source with identifiers"
+        raise SourceFault(Fault("source.dataset", rule, f"name one of {', '.join(_SHARED)}"))
+    return cast("_SharedSource", _source(dataset)).identifiers()
 
 
 def available(dataset: str) -> bool:

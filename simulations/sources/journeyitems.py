@@ -24,7 +24,7 @@ from coterie.simulations.sources.completejourney import REGIONS
 from coterie.simulations.sources.interactions import first_times, interactions
 from coterie.simulations.sources.tables import Ints, by_partner, codes, distinct
 
-__all__ = ["FILES", "catalogue", "home", "load"]
+__all__ = ["FILES", "catalogue", "home", "load", "typed_products"]
 
 FILES: Final = journey.FILES[:2]  # the receipts and the products
 
@@ -41,7 +41,7 @@ def load() -> dict[str, pa.Table]:
         SourceFault: The data package is missing or altered.
     """
     receipts, goods = (file.path() for file in FILES)
-    lines, products = pq.read_table(receipts, columns=list(_LINES)), _products(goods)
+    lines, products = pq.read_table(receipts, columns=list(_LINES)), typed_products(goods)
     household, store = lines["household_id"].to_numpy(), codes(lines["store_id"])[0]
     region = regions.grow(household, store, regions=REGIONS)[store]
     homes = home(household, region, codes(lines["basket_id"])[0])
@@ -81,7 +81,7 @@ def catalogue() -> Catalogue:
     Raises:
         SourceFault: The data package is missing or altered.
     """
-    products = _products(FILES[1].path())
+    products = typed_products(FILES[1].path())
     types = products["product_type"].to_pylist()
     names = tuple(sorted(set(types)))
     attributes = {}
@@ -98,7 +98,7 @@ def _most_common(counts: Counter[str]) -> str:
     return min(counts, key=lambda text: (-counts[text], text))
 
 
-def _products(path: Path) -> pa.Table:
-    """Return the products that have a type."""
+def typed_products(path: Path) -> pa.Table:
+    """Return number, type, category and department of the products of a file that have a type."""
     products = pq.read_table(path, columns=["product_id", "product_type", "product_category", "department"])
     return products.filter(pc.is_valid(products["product_type"]))

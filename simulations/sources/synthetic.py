@@ -20,7 +20,7 @@ import pyarrow as pa
 from coterie.simulations.sources.packages import PackageFile
 from coterie.simulations.sources.tables import Ints
 
-__all__ = ["FILES", "PARTNERS", "Company", "load", "log_odds"]
+__all__ = ["FILES", "PARTNERS", "Company", "identifiers", "load", "log_odds"]
 
 FILES: Final[tuple[PackageFile, ...]] = ()
 
@@ -78,6 +78,13 @@ _EFFECTS: Final = {
     "offer": {"discount": 0.5, "free-delivery": 0.2, "bundle": -0.4, "early-access": -0.1},
 }
 
+# Area and first digits of a thousand numbers each that Ofcom keeps for drama: valid, and nobody's.
+_DRAMA: Final = (
+    *((area, "4960") for area in ("113", "114", "116", "117", "118", "121", "131", "141", "151", "161")),
+    ("191", "4980"),
+    ("20", "79460"),
+)
+
 
 def load() -> dict[str, pa.Table]:
     """Generate the tables.
@@ -88,6 +95,28 @@ def load() -> dict[str, pa.Table]:
     rng = np.random.default_rng(_SEED)
     people = {"age": rng.gamma(9, 5, _TOWN).clip(18, 95).round(), "area": rng.choice(_AREAS, _TOWN)}
     return {company.name: _table(company, people, rng) for company in PARTNERS}
+
+
+def identifiers() -> dict[str, pa.Table]:
+    """Return what every company knows its customers by: a person has one address, one number and one card everywhere.
+
+    Each company writes addresses and numbers in a style of its own. Addresses are of a domain that nobody can have (RFC
+    2606).
+
+    Returns:
+        Partner name -> table with the columns customer, email, phone and loyalty, one row for each customer.
+    """
+    found = {}
+    for style, (name, table) in enumerate(load().items()):
+        customers = sorted(set(table["customer"].to_pylist()))
+        people = [int(customer.removeprefix("S")) for customer in customers]
+        columns = {
+            "email": [_email(person)[style] for person in people],
+            "phone": [_phone(person)[style] for person in people],
+            "loyalty": [f"TOWN-{person:05d}" for person in people],
+        }
+        found[name] = pa.table({"customer": customers, **columns})
+    return found
 
 
 def log_odds(columns: Columns, base: float) -> Floats:
@@ -134,3 +163,23 @@ def _customers(company: Company, person: Ints, people: Columns, rng: np.random.G
         "discount_share": np.where(rng.random(size) < 0.4, 0.0, rng.beta(1.5, 4, size)).round(3),
         "interest": rng.gamma(1.0, 2.0, size),
     }
+
+
+def _email(person: int) -> tuple[str, ...]:
+    """Return a person's address in the style of each company."""
+    address = f"person.{person:05d}@example.com"
+    return (address, address.upper(), f" {address}", address.replace("person", "Person"), f"{address}  ")
+
+
+def _phone(person: int) -> tuple[str, ...]:
+    """Return a person's number in the style of each company."""
+    area, first = _DRAMA[person // 1000]
+    number = f"{first}{person % 1000:03d}"
+    start, end = number[:-4], number[-4:]
+    return (
+        f"+44 {area} {number}",
+        f"+44{area}{number}",
+        f"+44 (0){area} {start} {end}",
+        f"+44-{area}-{start}-{end}",
+        f"+44.{area}.{start}.{end}",
+    )

@@ -13,9 +13,9 @@ from coterie.privacy.errors import CoterieError
 from coterie.privacy.identity import Identity
 from coterie.privacy.record import sign_record
 from coterie.server.books import Absence, Books
-from coterie.server.conduct import record_of
 from coterie.server.office import Office
 from coterie.server.published import check_published, publish
+from coterie.server.recording import record_of
 from coterie.tests.server.bookwriters import Clock, a_round
 
 

@@ -266,13 +266,15 @@ class Federation:
         if not {"consent", "consent__elsewhere"} & set(changes):  # a study asks for no consents but where a test does
             elsewhere = {**dict.fromkeys(rules["purposes"], "tests: made-up customers"), **elsewhere}
         budget, segments, peers = rules.pop("budget"), rules.pop("segments", None), rules.pop("peers", {})
-        approval = rules.pop("approval", None)
+        approval, matching = rules.pop("approval", None), rules.pop("matching", None)
         purposes = budget.pop("purposes", {})
         lines = [f"{key} = {json.dumps(value)}" for key, value in rules.items()]
         if segments is not None:
             lines += ["[segments]", *(f"{key} = {json.dumps(value)}" for key, value in segments.items())]
         if approval is not None:
             lines += ["[approval]", *(f"{key} = {json.dumps(value)}" for key, value in approval.items())]
+        if matching is not None:
+            lines += ["[matching]", *(f"{key} = {json.dumps(value)}" for key, value in matching.items())]
         lines += ["[budget]", *(f"{key} = {value!r}" for key, value in budget.items())]
         lines += ["[peers]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in peers.items())]
         lines += ["[budget.purposes]", *(f"{json.dumps(key)} = {value!r}" for key, value in purposes.items())]

@@ -16,7 +16,7 @@ from coterie.clients import erasing
 from coterie.clients.erasing import erase, rows_of, trace_customer
 from coterie.clients.export import export_bundle
 from coterie.clients.rekeying import destroy_older, move_keys, rewrap
-from coterie.clients.vault import CONSENTS, CUSTOMERS, DATASETS, INTERACTIONS, Vault
+from coterie.clients.vault import CONSENTS, CUSTOMERS, DATASETS, IDENTIFIERS, INTERACTIONS, MATCHES, Vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.errors import FileFault, LedgerFault
 from coterie.privacy.fields.errors import KeyFault
@@ -27,6 +27,7 @@ from coterie.privacy.fields.sources.keyfolder import KeyFolder
 from coterie.privacy.fields.sources.local import LocalKeys
 from coterie.privacy.ledger import Ledger
 from coterie.tests.stories.vaultkit import (
+    all_tables,
     equal,
     held,
     opened,
@@ -34,7 +35,6 @@ from coterie.tests.stories.vaultkit import (
     read,
     same,
     small_vault,
-    tables,
     today,
     tree,
     unnamed_files,
@@ -46,17 +46,20 @@ LEFT, STAYS = "canary-id-7f3a91c4", "customer-0005"
 
 
 def planted():
-    """The three data sets, in which the customer who leaves has one row, three, and two, and one of nobody."""
+    """The data sets, in which the customer who leaves has one row, three, two, one and one, and one of nobody."""
     found = {}
-    for name, table in tables(12).items():
+    for name, table in all_tables(12).items():
         columns = table.to_pydict()
         columns["customer"] = [LEFT if who == "customer-0003" else who for who in columns["customer"]]
         columns["customer"][-1] = None
+        if name == IDENTIFIERS:
+            columns["value"] = [value.replace("customer-0003", LEFT) for value in columns["value"]]
         found[name] = pa.table(columns, schema=table.schema)
     return found
 
 
 OLD = planted()
+ROWS = {CUSTOMERS: 1, INTERACTIONS: 3, CONSENTS: 2, IDENTIFIERS: 1, MATCHES: 1}
 
 
 def others(table):
@@ -102,20 +105,20 @@ def entries(bank):
 
 def test_no_row_of_the_customer_is_left_and_everybody_elses_are_exactly_as_they_were(bank):
     with opened(bank) as vault:
-        assert rows_of(vault, LEFT) == {CUSTOMERS: 1, INTERACTIONS: 3, CONSENTS: 2}
+        assert rows_of(vault, LEFT) == ROWS
         seen = []
         done = erase(vault, LEFT, see=seen.append)
-        assert rows_of(vault, LEFT) == {CUSTOMERS: 0, INTERACTIONS: 0, CONSENTS: 0}
-        assert [vault.newest(name).epoch for name in DATASETS] == ["0002"] * 3
+        assert rows_of(vault, LEFT) == dict.fromkeys(DATASETS, 0)
+        assert [vault.newest(name).epoch for name in DATASETS] == ["0002"] * 5
         assert vault.keys.epochs() == ("0002",)
-    assert done.rows == {CUSTOMERS: 1, INTERACTIONS: 3, CONSENTS: 2}
+    assert done.rows == ROWS
     assert (done.destroyed, done.proved) == (("0001",), False)
     found = held(bank)
     assert same(found, NEW)
     assert not same(found, OLD)
-    assert [found[name].num_rows for name in DATASETS] == [11, 33, 22]
+    assert [found[name].num_rows for name in DATASETS] == [11, 33, 22, 11, 11]
     assert unnamed_files(bank) == []
-    assert seen[-1] == 22
+    assert seen[-1] == 11
 
 
 def test_every_stream_is_new_also_of_data_sets_that_never_held_the_customer(bank):
@@ -126,7 +129,7 @@ def test_every_stream_is_new_also_of_data_sets_that_never_held_the_customer(bank
         after = {s.file: s.key for name in DATASETS for s in vault.newest(name).streams}
         versions = {s.version for name in DATASETS for s in vault.newest(name).streams}
     assert not before.keys() & after.keys()
-    assert len(after) == 13
+    assert len(after) == 22
     assert versions == {2, 3}
 
 
@@ -142,7 +145,7 @@ def test_the_ledger_says_the_same_whoever_is_erased_and_names_nobody(bank, tmp_p
     assert told[0]["datasets"] == list(DATASETS)
     assert told[0]["shredded"] == "not-provable"
     assert (told[0]["keys"], told[0]["epoch"]) == ("file", "0002")
-    assert [(e.body["dataset"], e.body["what"]) for e in entries(bank) if e.kind == "vault"][3:] == [
+    assert [(e.body["dataset"], e.body["what"]) for e in entries(bank) if e.kind == "vault"][5:] == [
         (name, "erased") for name in DATASETS
     ]
 
@@ -265,11 +268,12 @@ STOPS = {
     "before the first is swept": (Vault, "sweep", 2),
     "before the second is committed": (Vault, "commit", 1),
     "before the third is committed": (Vault, "commit", 2),
+    "before the last is committed": (Vault, "commit", 4),
     "before the ledger knows the first": (Ledger, "record", 0),
-    "before the ledger knows the last": (Ledger, "record", 2),
+    "before the ledger knows the last": (Ledger, "record", 4),
     "before the old key goes": (erasing, "destroy_older", 0),
     "while the old key goes": (KeyFolder, "shred", 0),
-    "before the erasure is recorded": (Ledger, "record", 3),
+    "before the erasure is recorded": (Ledger, "record", 5),
     "before the answer is kept": (erasing, "write_durably", 1),
     "before the note goes": (erasing, "sync_folder", 0),
 }
@@ -313,7 +317,7 @@ def test_whatever_is_done_before_it_is_finished_brings_no_row_back(mounted, tmp_
     backup = shutil.copytree(mounted.root, tmp_path / "backup")
     with opened(mounted) as vault:
         erase(vault, LEFT)
-        assert rows_of(vault, LEFT) == {CUSTOMERS: 0, INTERACTIONS: 0, CONSENTS: 0}
+        assert rows_of(vault, LEFT) == dict.fromkeys(DATASETS, 0)
     assert same(held(mounted), NEW)
     assert unnamed_files(mounted) == []
     assert opened_by_any_key(backup, tmp_path / "keys", bank=mounted) == []
@@ -391,7 +395,7 @@ def _decrypted(key, data, context):
 def test_with_keys_apart_nothing_opens_a_backup_any_more(mounted, tmp_path):
     backup = shutil.copytree(mounted.root, tmp_path / "backup")
     keys = tmp_path / "keys"
-    assert len(opened_by_any_key(backup, keys, bank=mounted)) == 13 + 3  # until then the brute force does open it
+    assert len(opened_by_any_key(backup, keys, bank=mounted)) == 22 + 5  # until then the brute force does open it
     with opened(mounted) as vault:
         done = erase(vault, LEFT)
     assert done.proved
@@ -400,7 +404,7 @@ def test_with_keys_apart_nothing_opens_a_backup_any_more(mounted, tmp_path):
     assert opened_by_any_key(backup, keys, bank=mounted) == []
     with pytest.raises(KeyFault, match="has no key of epoch 0001: it was destroyed"):
         held(backup)
-    assert len(opened_by_any_key(mounted.root, keys, bank=mounted)) == 13 + 3
+    assert len(opened_by_any_key(mounted.root, keys, bank=mounted)) == 22 + 5
     assert same(held(mounted), NEW)
 
 

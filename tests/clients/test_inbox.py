@@ -257,6 +257,7 @@ def test_a_look_says_what_a_waiting_plan_reads_releases_and_asks_and_changes_not
         "special": [],
         "segments": [],
         "minimum_customers": 10,
+        "identifier": "",
     }
     assert row["leaves"] == [
         {"what": "noisy model updates", "kind": "model-update", "count": 2},

@@ -137,7 +137,7 @@ def test_the_noise_is_that_of_the_charged_event_and_of_its_law(begin, monkeypatc
     squares = float((noise.astype(float) ** 2).sum())
     low, high = square_limits(scale, len(noise)) if step == "evaluate/1" else scale**2 * chi2_limits(len(noise))
     assert low < squares < high
-    assert len(set(noise.tolist())) > (len(noise) * 0.99 if step != "evaluate/1" else 2)
+    assert len(set(noise.tolist())) > (len(noise) * 0.95 if step != "evaluate/1" else 2)
 
 
 def test_partners_steps_and_attempts_have_noise_of_their_own(begin, monkeypatch):
@@ -146,7 +146,7 @@ def test_partners_steps_and_attempts_have_noise_of_their_own(begin, monkeypatch)
     totals = [federation.answer(step, name=name).arrays[0] for name in ("amber", "birch") for step in STEPS[:2]]
     for place, one in enumerate(totals):
         for other in totals[place + 1 :]:
-            assert abs(np.corrcoef(one, other)[0, 1]) < 0.8
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.9  # equal noise has 1; by chance once in 10^8
 
 
 def test_what_leaves_is_a_whole_number_for_every_item_and_the_event_is_not_told(begin):

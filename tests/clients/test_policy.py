@@ -137,7 +137,7 @@ def test_a_larger_epsilon_under_the_old_signature_is_refused(federation):
 
 
 def test_a_plan_whose_budget_no_noise_keeps_is_refused_like_any_other(federation, monkeypatch):
-    monkeypatch.setattr("coterie.privacy.calibration._MOST", 4.0)  # the search to the real limit takes a minute
+    monkeypatch.setattr("coterie.privacy.leastnoise._MOST", 4.0)  # the search to the real limit takes a minute
     refused = federation.propose(signed=federation.sign(privacy__epsilon=0.1).to_bytes())
     assert refused.codes == ("study-budget",)
     assert "plan.privacy.epsilon" in federation.report()

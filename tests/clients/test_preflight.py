@@ -16,7 +16,7 @@ import pytest
 from coterie.clients.history import introduce
 from coterie.clients.preflight import checks_here, run_checks
 from coterie.clients.sealing import stage
-from coterie.clients.vault import CUSTOMERS, open_vault
+from coterie.clients.vault import CUSTOMERS, IDENTIFIERS, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.clock import now
 from coterie.privacy.contract import Contract, Interactions
@@ -307,6 +307,18 @@ def test_a_table_of_interactions_is_held_to_its_contract(bank, missing):
     put(bank, whole.drop_columns([missing]), "interactions")
     said = failures(bank)["vault and contracts"]
     assert f"interactions: has no column {missing}. Fix: seal the table" in said
+
+
+def test_a_partner_that_only_matches_is_ready_with_sealed_identifiers_alone(bank):
+    no_contract(bank)
+    bank.approve_identifiers()
+    assert "holds nothing sealed" in failures(bank)["vault and contracts"]
+    put(
+        bank, pa.table({"customer": ["a"], "kind": ["email"], "value": ["a@mail.example"], "rules": ["1"]}), IDENTIFIERS
+    )
+    said = found(bank, "vault and contracts")["vault and contracts"]
+    assert said.fine
+    assert "identifiers may be matched" in said.said
 
 
 def test_what_is_approved_automatically_is_said(bank):

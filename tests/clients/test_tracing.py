@@ -1,29 +1,43 @@
 """Who asks which models were made with a customer gets the answer that a hand count over the ledger gives."""
 
+import dataclasses
 import hashlib
 import hmac
 import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from coterie.clients.erasing import trace_customer
 from coterie.clients.tracing import CERTAIN, POSSIBLE, Trace
-from coterie.clients.vault import CUSTOMERS, INTERACTIONS
+from coterie.clients.vault import CUSTOMERS, IDENTIFIERS, INTERACTIONS
 from coterie.privacy.accountant import guarantee
 from coterie.privacy.calibration import HOLDOUT, TRAINING
 from coterie.privacy.charges import Charge, Limit
 from coterie.privacy.errors import FileFault
 from coterie.privacy.events import DiscreteGaussian
 from coterie.privacy.renyi import Filter
+from coterie.privacy.study import read_study
 from coterie.tests.clients.federation import study
 from coterie.tests.clients.recommending import recommends
-from coterie.tests.stories.vaultkit import GROUP_KEY, name_of, opened, put, small_vault, tables, tree, without
+from coterie.tests.stories.vaultkit import (
+    GROUP_KEY,
+    all_tables,
+    name_of,
+    opened,
+    put,
+    small_vault,
+    tables,
+    tree,
+    without,
+)
 
 AMPLE = [Limit(Filter(10_000.0, 1e-5))]
 EVENT = DiscreteGaussian(4.0, 1)
 OTHER = DiscreteGaussian(9.0, 1)
 SEGMENTED = '[segments]\nby = "hash"\nnames = ["a", "b", "c"]\n'
+STUDIES = Path(__file__).parents[2] / "simulations" / "studies"
 
 
 def keyed(label, customer):
@@ -216,6 +230,25 @@ def test_a_plan_that_recommends_goes_by_the_table_of_interactions(bank):
     found = told(bank, TRAINED)
     assert [study.when for study in found.studies] == [POSSIBLE, CERTAIN]
     assert by_plan(found) == counted(bank, TRAINED)
+
+
+@pytest.mark.parametrize(("name", "role"), [("overlap", "counted"), ("journey-joint", "trained")])
+def test_a_match_goes_by_the_table_of_identifiers_and_a_study_of_matched_customers_by_both(bank, name, role):
+    plan = read_study(STUDIES / f"{name}.toml").plan
+    with opened(bank) as vault:
+        consent(vault, plan)
+        charge(vault, plan, "overlap/1")
+    assert [(study.role, study.when) for study in told(bank, TRAINED).studies] == [(role, POSSIBLE)]
+    with opened(bank) as vault:
+        put(vault, IDENTIFIERS, all_tables()[IDENTIFIERS])
+    assert [study.when for study in told(bank, TRAINED).studies] == [POSSIBLE]  # it was sealed after the charge
+    with opened(bank) as vault:
+        consent(vault, later := dataclasses.replace(plan, name="later"))
+        charge(vault, later, "overlap/1")
+    assert [study.when for study in told(bank, TRAINED).studies] == [POSSIBLE, CERTAIN]
+    with opened(bank) as vault:
+        put(vault, IDENTIFIERS, without(all_tables()[IDENTIFIERS], TRAINED))
+    assert [study.when for study in told(bank, TRAINED).studies] == [POSSIBLE, POSSIBLE]
 
 
 @pytest.mark.parametrize("damage", ["gone", "another plan", "no plan"])

@@ -1,17 +1,21 @@
 """Calibration: the budget is kept, the noise is the least that keeps it, and too small a budget is refused."""
 
 import dataclasses
+import datetime
 import math
 
 import pytest
+from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from coterie.privacy.accountant import CERTIFICATE, WORKING, epsilon, guarantee
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
+from coterie.privacy.contract import Contract
 from coterie.privacy.errors import PlanFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, PoissonGaussian
-from coterie.privacy.plan import Partner, Secure
+from coterie.privacy.plan import Cohort, Matching, Partner, Plan, Privacy, Secure
+from coterie.privacy.terms import NO_TRAINING
 
 GRID = [
     *((0.1, rate) for rate in (0.01, 1.0)),
@@ -197,3 +201,52 @@ def test_the_surplus_of_partners_who_are_all_honest_is_not_credited(plan):
     few, many = (calibrate(summed(plan, count, threshold=4)) for count in (4, 5))
     assert few.update.noise_multiplier == pytest.approx(many.update.noise_multiplier, rel=1e-4)
     assert calibrate(summed(plan, 4, threshold=3)).update.share > few.update.share
+
+
+# --- matches ----------------------------------------------------------------------------------------------------
+
+
+def matching_plan(eps=1.0, spare=0, outcome="counts"):
+    names = ("amber", "birch", "cedar")
+    return Plan(
+        name="overlap",
+        purpose="coupons",
+        task="matching",
+        expires=datetime.date(2031, 12, 31),
+        contract=Contract(customer="customer"),
+        training=dataclasses.replace(NO_TRAINING, spare=spare),
+        privacy=Privacy(
+            unit="customer of one partner", epsilon=eps, delta=1e-5, trust="local", threshold=3, colluders=1
+        ),
+        cohort=Cohort(minimum_customers=10),
+        partners=tuple(Partner(name=name, customers=100) for name in names),
+        matching=Matching(identifier="email", outcome=outcome),
+    )
+
+
+def by_google(sigma, lists, delta=1e-5):
+    """Another accountant: the privacy loss distribution of Google's library, of a discrete Gaussian that moves by 1."""
+    one = pld.from_discrete_gaussian_mechanism(sigma, sensitivity=1, value_discretization_interval=1e-4)
+    return one.self_compose(lists).get_epsilon_for_delta(delta)
+
+
+@pytest.mark.parametrize(("eps", "spare"), [(0.5, 0), (1.0, 0), (1.0, 1), (4.0, 2)])
+def test_a_match_has_the_least_noise_that_keeps_its_whole_epsilon_in_both_groups(eps, spare):
+    plan = matching_plan(eps, spare)
+    mechanisms = calibrate(plan)
+    assert (mechanisms.overlaps, mechanisms.overlap.count) == (1 + spare, 1)
+    assert (mechanisms.updates, mechanisms.histograms, mechanisms.countings) == (0, 0, 0)
+    for group in (TRAINING, HOLDOUT):
+        spent = guarantee(mechanisms.events(group), plan.privacy.delta, trust="local").epsilon
+        assert 0.98 * eps < spent <= eps
+    sigma = mechanisms.overlap.sigma
+    assert by_google(sigma, 1 + spare) <= eps * 1.001
+    assert by_google(sigma - 0.004, 1 + spare) > eps * 0.999
+
+
+@pytest.mark.parametrize("outcome", ["rows", "tokens"])
+def test_a_disclosure_has_no_noise_and_charges_nothing(outcome):
+    mechanisms = calibrate(matching_plan(outcome=outcome))
+    assert (mechanisms.overlap, mechanisms.overlaps) == (None, 0)
+    for group in (TRAINING, HOLDOUT):
+        assert mechanisms.events(group) == ()

@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Nothing, PoissonGaussian
+from coterie.privacy.matching.channel import Address, Parcel
+from coterie.privacy.matching.commitment import Commitment
 from coterie.privacy.release import (
     CODES,
     KINDS,
     ConsentGiven,
     DealtShares,
     LedgerHead,
+    ManifestAccepted,
     MaskedVector,
+    MatchCommitted,
+    MatchEnded,
+    MatchParcel,
     ModelReceived,
     ModelUpdate,
+    OverlapCounts,
+    ParcelTaken,
     PartnerSum,
     Refused,
     RevealedShares,
@@ -55,6 +63,16 @@ RELEASES += [
     SurvivorsSigned(**SUM, transcript="sha256:t"),
     RevealedShares(**SUM, transcript="sha256:t", arrays=(BYTES,)),
 ]
+COMMITMENT = Commitment("sha256:p", "books", 1, "1", 40, ("ab" * 32,), "cd" * 32, "ef" * 64)
+PARCEL = Parcel("sha256:p", "sha256:n", Address("books", 1, 0, "music"), 1, "books", "music", bytes(range(48)))
+RELEASES += [
+    MatchCommitted(COMMITMENT, DiscreteGaussian(5.0, 1)),
+    ManifestAccepted("sha256:p", "books", "sha256:n"),
+    ParcelTaken("sha256:p", "books", "music", 1, 0, ""),
+    MatchParcel(PARCEL),
+    OverlapCounts("sha256:p", "books", {"cells": [{"partners": ["books"], "customers": 3}]}),
+    MatchEnded("sha256:p", "books", "ab" * 32),
+]
 WITH_ARRAYS = RELEASES[2:4]
 
 
@@ -64,6 +82,8 @@ def other(value):
         return bytes([value[0] ^ 1]) + value[1:]
     if isinstance(value, str):
         return value + "x"
+    if isinstance(value, Commitment | Parcel):
+        return dataclasses.replace(value, plan=other(value.plan))
     return value + 1 if isinstance(value, int) else ("cohort",)
 
 
@@ -151,13 +171,53 @@ def test_every_kind_says_what_it_leaks_and_has_an_event():
         assert "Leaks:" in inspect.getdoc(kind)
     events = [Nothing, Nothing, PoissonGaussian, PoissonGaussian, DiscreteGaussian, Nothing, Nothing]
     events += [Nothing, Nothing, DistributedGaussian, Nothing, Nothing]
+    events += [DiscreteGaussian, Nothing, Nothing, Nothing, Nothing, Nothing]
     assert [type(release.event) for release in RELEASES] == events
 
 
 def test_headers_hold_plain_values_and_no_size_of_a_table():
     for release in RELEASES:
-        assert all(isinstance(value, str | int | list) for value in release.header.values())
-        assert not {"rows", "customers", "samples", "size", "num_examples", "loss"} & set(release.header)
+        counted = isinstance(release, OverlapCounts)  # a table of noisy counts, whose lists were paid for
+        assert all(
+            isinstance(value, str | int | list | dict if counted else str | int | list)
+            for value in release.header.values()
+        )
+        sizes = {"rows", "customers", "samples", "size", "num_examples", "loss"} & set(release.header)
+        # Points on a list: with noise that its event pays for, or filled up to the plan's size class.
+        assert sizes == ({"size"} if isinstance(release, MatchCommitted) else set())
+
+
+def test_every_field_and_byte_of_a_match_s_message_is_in_its_digest():
+    def changed(value):
+        if isinstance(value, str):
+            return value + "x"
+        return value + 1 if isinstance(value, int) else {"cells": []}
+
+    for release in RELEASES[-5:]:
+        if isinstance(release, MatchParcel):
+            address = {name: changed(value) for name, value in vars(PARCEL.address).items()}
+            parcels = [
+                dataclasses.replace(PARCEL, **{name: changed(getattr(PARCEL, name))}) for name in ("plan", "manifest")
+            ]
+            parcels += [
+                dataclasses.replace(PARCEL, **{name: changed(getattr(PARCEL, name))}) for name in ("count", "sender")
+            ]
+            parcels += [dataclasses.replace(PARCEL, receiver="books"), dataclasses.replace(PARCEL, sealed=bytes(48))]
+            parcels += [dataclasses.replace(PARCEL, sealed=PARCEL.sealed + b"x")]
+            parcels += [
+                dataclasses.replace(PARCEL, address=dataclasses.replace(PARCEL.address, **{name: value}))
+                for name, value in address.items()
+            ]
+            variants = [MatchParcel(one) for one in parcels]
+        else:
+            variants = [dataclasses.replace(release, **{name: changed(value)}) for name, value in vars(release).items()]
+        assert len({release_digest(one) for one in (release, *variants)}) == 1 + len(variants)
+    fields = [
+        dataclasses.replace(COMMITMENT, **{name: changed(value) if name != "chunks" else ("ba" * 32,)})
+        for name, value in vars(COMMITMENT).items()
+    ]
+    variants = [MatchCommitted(one, DiscreteGaussian(5.0, 1)) for one in (COMMITMENT, *fields)]
+    assert len({release_digest(one) for one in variants}) == 9
 
 
 def test_words_of_a_refusal_carry_no_figures_and_one_stands_for_all_that_depends_on_rows():

@@ -7,12 +7,14 @@ Imported as `coterie.tests.server.badreplies`.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
+import shutil
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.proto.message_pb2 import Message as Proto
 
 from coterie.clients.wire import decode_release, encode_release, split_head, with_head
@@ -80,11 +82,17 @@ class BadGrid(LocalGrid):
         rounds: By what the coordinator calls them; "" for a proposal.
         partner: Who misbehaves; somebody must come before it by name.
         before: Its honest answers of an earlier run, by kind and round.
+        memory: What nodes answered in runs from the same workspaces, by all that they had been asked till then, and
+            their workspaces as they were afterwards; None asks every node anew.
     """
 
-    def __init__(self, federation, instead=None, *, kind="train", rounds=("2",), partner="cedar", before=None):
+    def __init__(
+        self, federation, instead=None, *, kind="train", rounds=("2",), partner="cedar", before=None, memory=None
+    ):
         super().__init__(federation.app(), node_configs(federation.names))
         self.federation, self.instead, self.partner = federation, instead, partner
+        self.memory = memory
+        self._asked, self._behind = {}, set()  # a digest of all that a node was asked; who has not been asked itself
         self.kind, self.rounds = kind, rounds
         self.left = dict(before or {})  # honest answers of the partner, by kind and round
         self.struck = 0
@@ -95,6 +103,31 @@ class BadGrid(LocalGrid):
             message = self._sent.pop(message_id, None)
             if message is not None:
                 yield from self._through(message, travelled(self._answer(message)))
+
+    def _answer(self, message):
+        """Answer as in an earlier run in which the node had been asked the very same; else ask it, where it stood."""
+        node, metadata = message.metadata.dst_node_id, message.metadata
+        asked = self._asked.get(node, "")
+        question = recorddict_to_proto(message.content).SerializeToString(deterministic=True)
+        for part in (metadata.message_type.encode(), metadata.group_id.encode(), question):
+            asked = hashlib.sha256(asked.encode() + hashlib.sha256(part).digest()).hexdigest()
+        before, self._asked[node] = self._asked.get(node, ""), asked
+        if self.memory is None:
+            return super()._answer(message)
+        if (node, asked) in self.memory:
+            self._behind.add(node)
+            return again(self.memory[node, asked][0], message)
+        folder = self.federation.folders[self.federation.names[self.get_node_ids().index(node)]]
+        if node in self._behind:
+            shutil.rmtree(folder)
+            shutil.copytree(self.memory[node, before][1], folder)
+            self._behind.remove(node)
+        reply = super()._answer(message)
+        kept = shutil.copytree(
+            folder, self.federation.root.with_name(f"kept-{self.federation.root.name}-{node}-{asked}")
+        )
+        self.memory[node, asked] = message_to_proto(reply).SerializeToString(), kept
+        return reply
 
     def _through(self, message, reply):
         kind, round_ = message.metadata.message_type, message.metadata.group_id
@@ -121,6 +154,12 @@ class BadGrid(LocalGrid):
 def travelled(message):
     """A message as it arrives."""
     return message_from_proto(Proto.FromString(message_to_proto(message).SerializeToString()))
+
+
+def again(said, message):
+    """What was answered to another message, as an answer to this one."""
+    reply = message_from_proto(Proto.FromString(said))
+    return Message(reply.error if reply.has_error() else reply.content, reply_to=message)
 
 
 # --- ways to change an answer -----------------------------------------------------------------------------------------

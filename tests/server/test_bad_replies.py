@@ -73,11 +73,15 @@ def begun(ground, fresh):
 
 @pytest.fixture(scope="module")
 def go(ground, fresh, begun):
-    """Run the study from the start, or from after its first round, with some answers replaced."""
-    numbers = iter(range(10**6))
+    """Run the study from the start, or from after its first round, with some answers replaced.
+
+    What is tried is the coordinator: a partner is asked what it was not asked in an earlier run alone.
+    """
+    numbers, memories = iter(range(10**6)), {"fresh": {}, "begun": {}}
 
     def run(instead, *, rounds=("2",), whole=False, **options):
         template = fresh if whole or "1" in rounds else begun[0]
+        options["memory"] = memories[template.root.name]
         folder = shutil.copytree(template.root, ground / f"run-{next(numbers)}")
         federation = Federation(folder, PLAN)
         grid = BadGrid(federation, instead, rounds=rounds, before=begun[1], **options)
@@ -351,11 +355,11 @@ ABOUT_ARRAYS = {"cut short", "float64", "a shape of 2**40 numbers", "an array to
 def secure(ground):
     """Run a study of secure sums with one partner's answers to one question replaced; return its end."""
     template = Federation(ground / "secure", SECURE, {name: table_of(name, 60) for name in FOUR})
-    numbers = iter(range(10**6))
+    numbers, memory = iter(range(10**6)), {}
 
     def run(instead, kind="train"):
         federation = Federation(shutil.copytree(template.root, ground / f"secure-{next(numbers)}"), SECURE)
-        grid = BadGrid(federation, instead, kind=kind, rounds=("1",))
+        grid = BadGrid(federation, instead, kind=kind, rounds=("1",), memory=memory)
         progress = federation.run(grid)
         assert grid.struck > 0 or instead is None
         shutil.rmtree(federation.root)

@@ -32,7 +32,7 @@ PLAN = secure_study(training__rounds=1, metrics__rounds=(1,), training__spare=1)
 ASKED = {"query.keys": 2, "query.deal": 2, "train": 2, "evaluate": 1, "query.sign": 3, "query.reveal": 3}
 FAULTS = ("lost", "doubled", "delayed", "cut", "bent", "replayed", "foreign")
 CASES = tuple(itertools.product(ASKED, ("question", "answer"), FAULTS))
-FAST, MANY = 60, 1008
+FAST, MANY = 36, 1008
 
 
 @dataclasses.dataclass

@@ -57,8 +57,15 @@ def survivors(ears):
 # --- silence ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("heard", [False, True], ids=["question-lost", "answer-lost"])
-@pytest.mark.parametrize(("kind", "turn"), PLACES)
+# At every place the question or the answer is lost in turn; the other one with the slow tests.
+@pytest.mark.parametrize(
+    ("kind", "turn", "heard"),
+    [
+        pytest.param(*place, heard, marks=[pytest.mark.slow] if number % 2 == heard else [])
+        for number, place in enumerate(PLACES)
+        for heard in (False, True)
+    ],
+)
 def test_one_silent_partner_is_named_and_the_sum_goes_on(federation, kind, turn, heard):
     grid = SilentGrid(federation, {("cedar", kind, turn)}, heard=heard)
     progress, ears = run(federation, grid)
@@ -171,8 +178,15 @@ def without_anything(federation, reply):
 WRONG = (unsigned, of_another_epoch, of_another_plan, as_birch, of_another_size, of_another_kind, without_anything)
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda w: w.__name__)
-@pytest.mark.parametrize("kind", STAGES)
+# Every second runs always, each wrong answer at two stages and more; the others with the slow tests.
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        pytest.param(kind, wrong, id=f"{kind}-{wrong.__name__}", marks=[pytest.mark.slow] if (i + j) % 2 else [])
+        for i, kind in enumerate(STAGES)
+        for j, wrong in enumerate(WRONG)
+    ],
+)
 def test_one_wrong_answer_is_named_and_the_sum_goes_on_without_it(federation, kind, wrong):
     if (kind, wrong) == ("query.sign", of_another_size):
         wrong = unsigned  # it has no arrays

@@ -14,8 +14,8 @@ from coterie.privacy.identity import Identity
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.merkle import consistency_proof, leaf_hash, nodes_of, root_of
 from coterie.privacy.release import LedgerHead, ModelReceived
-from coterie.server.conduct import record_of
 from coterie.server.coordinator import Interrupted
+from coterie.server.recording import record_of
 from coterie.server.registry import Refusal, Registry
 from coterie.server.witness import Witness
 from coterie.tests.clients.federation import NAMES, Clients, Federation, study, today

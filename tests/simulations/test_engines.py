@@ -36,6 +36,7 @@ def test_both_engines_release_the_same_bytes(tmp_path, small, twins):
     assert all(np.array_equal(a, b) for a, b in zip(local.progress.weights, ray.progress.weights, strict=True))
 
 
+@pytest.mark.slow
 def test_both_engines_open_the_same_sums(tmp_path, twins):
     plan = secure_study(training__rounds=1, metrics__rounds=(1,))
     tables = {partner.name: table_of(partner.name, 60) for partner in plan.partners}

@@ -23,7 +23,7 @@ from coterie.simulations import sources
 from coterie.simulations.sources import SourceFault, baskets, journeyitems, movies, movies1m, regions
 from coterie.simulations.sources.interactions import first_times, kcore
 
-DATASETS = ("baskets", "journey-items", "movies")
+DATASETS = ("baskets", "journey-items", "journey-shared", "movies")
 
 load = functools.cache(sources.load)
 catalogue = functools.cache(sources.catalogue)
@@ -234,7 +234,7 @@ def test_ratings_of_one_day_stand_in_the_order_of_the_clock():
 
 
 def test_what_has_no_catalogue_says_so():
-    with pytest.raises(SourceFault, match="baskets, journey-items, movies, movies-1m"):
+    with pytest.raises(SourceFault, match="baskets, journey-items, journey-shared, movies, movies-1m"):
         sources.catalogue("adult")
     with pytest.raises(SourceFault, match="must be a known source"):
         sources.catalogue("basket")

@@ -143,7 +143,8 @@ def test_complete_journey_rows_are_contacts_of_customers():
 
 
 def test_the_built_in_studies():
-    assert studies.names() == tuple(sorted((*STUDIES, "basket", "journey", "movies")))
+    more = ("basket", "journey", "journey-joint", "movies", "overlap", "overlap-synthetic")
+    assert studies.names() == tuple(sorted((*STUDIES, *more)))
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -204,7 +205,7 @@ def test_a_study_names_a_source_and_a_fallback_that_needs_no_data(study):
 
 
 def test_an_unknown_study_is_refused_with_the_known_ones():
-    with pytest.raises(FileFault, match="basket, coupon, income, journey, movies, repurchase, synthetic"):
+    with pytest.raises(FileFault, match="journey-joint, movies, overlap, overlap-synthetic, repurchase, synthetic"):
         studies.path("incme")
 
 

@@ -79,6 +79,9 @@ ATTACKS: list[Attack] = []
 SUM_ATTACKS: list[Attack] = []
 """On a study of secure sums; the other partners are honest, and the coordinator relays what they say."""
 
+MATCH_ATTACKS: list[Attack] = []
+"""On a match of customers; likewise."""
+
 
 def attack(hears: str, *, writes: str = "", on: list[Attack] = ATTACKS) -> Callable[[Any], Any]:
     """Put a function into the catalogue; arguments as `Attack`."""
@@ -138,7 +141,9 @@ class Hostile:
         _, content = split_head(reply.content)
         # A secure study's events are all of the one kind, another's all of the other two: both are tried.
         kinds: list[dict[str, Any]] = [{}]
-        if self.plan.privacy.trust == SECURE:
+        if self.plan.matches:
+            kinds = [{"listed": self.events.overlap}]
+        elif self.plan.privacy.trust == SECURE:
             kinds = [{"summed": e} for e in (self.events.update, self.events.histogram)]
             kinds = [one for one in kinds if isinstance(one["summed"], DistributedGaussian)]
         elif isinstance(self.events.update, PoissonGaussian) and isinstance(self.events.histogram, DiscreteGaussian):

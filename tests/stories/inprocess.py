@@ -22,9 +22,10 @@ from coterie.privacy.charges import Entry
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.plan import Plan
 from coterie.tests.clients.federation import Federation, changed, secure_study, table_of, today
+from coterie.tests.clients.matching import Matched, cards_of, match_plan
 from coterie.tests.stories.attacks import Hostile
 from coterie.tests.stories.plan_attacks import column
-from coterie.tests.stories.test_mute import LENIENT, planted
+from coterie.tests.stories.test_mute import LENIENT, WORDS, planted
 
 SECRETS = ("canary-purpose", "canary-column", "canary-label")
 """Words of the partners' policies that no plan uses."""
@@ -36,6 +37,8 @@ def lenient(plan: Plan) -> Plan:
 
 
 OWN_PLAN = lenient(changed(LENIENT, metrics__rounds=(2,)))
+MATCH_PLAN = match_plan(3, "rows")
+COUNT_PLAN = match_plan(2, "counts")
 SUM_PLAN = lenient(secure_study(training__rounds=1, metrics__rounds=(1,)))
 
 
@@ -54,6 +57,20 @@ def prepared(root: Path, plan: Plan, *, clock: Callable[[], datetime.datetime] =
         federation.policy(name, **limits, **words, columns=columns)
         federation.propose(name)  # consent under these rules
     return federation
+
+
+def matching(root: Path, plan: Plan) -> Matched:
+    """A federation that matches customers, as `prepared`: the canaries are numbers that two partners have."""
+    cards = cards_of(len(plan.partners), 20)
+    for name in list(cards)[:2]:
+        cards[name] |= {WORDS["customer"], WORDS["region"]}
+    federation = Matched(root, plan, cards).consented()
+    for name in federation.names:
+        with Ledger(federation.workspace(name).ledger, federation.clock) as ledger:
+            ledger.record("approval", {"plan": federation.digest, "decision": "approved", "by": "operator"})
+        words = {"purposes": [plan.purpose, SECRETS[0]], "columns": [SECRETS[1]], "labels": [SECRETS[2]]}
+        federation.policy(name, approval={"automatic_epsilon": 1e-9}, **words)
+    return federation.consented()
 
 
 class Node:
@@ -139,6 +156,8 @@ def hostile(federation: Federation, log: io.StringIO) -> Hostile:
 
 def copied(federation: Federation, folder: Path) -> Federation:
     """Another federation that stands where this one stands."""
+    if isinstance(federation, Matched):
+        return federation.copied(folder)
     other = Federation(shutil.copytree(federation.root, folder), dataclasses.replace(federation.plan))
     other.clock = federation.clock
     return other

@@ -31,6 +31,7 @@ from coterie.tests.stories.test_mute import sings
 
 KINDS = (
     *("query.propose", "train", "evaluate", "query.close", "query.keys", "query.deal", "query.sign", "query.reveal"),
+    "query.match",
     *("query", "query.x", "system", "train.x", "", "evaluate\n"),
 )
 WORDS = (
@@ -53,6 +54,8 @@ NAMES = (
     "signed",
     "fields",
     "note",
+    "match",
+    "sealed",
 )
 
 

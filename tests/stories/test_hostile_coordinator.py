@@ -10,20 +10,41 @@ from pathlib import Path
 import pytest
 
 from coterie.tests.clients.summing import quick_folder
-from coterie.tests.stories import plan_attacks, sum_attacks, task_attacks
-from coterie.tests.stories.attacks import ATTACKS, SUM_ATTACKS, Attack, Verdict, judge, table, write_table
-from coterie.tests.stories.inprocess import OWN_PLAN, SECRETS, SUM_PLAN, copied, hostile, overheard, prepared
+from coterie.tests.stories import match_attacks, plan_attacks, sum_attacks, task_attacks
+from coterie.tests.stories.attacks import (
+    ATTACKS,
+    MATCH_ATTACKS,
+    SUM_ATTACKS,
+    Attack,
+    Verdict,
+    judge,
+    table,
+    write_table,
+)
+from coterie.tests.stories.inprocess import (
+    MATCH_PLAN,
+    OWN_PLAN,
+    SECRETS,
+    SUM_PLAN,
+    copied,
+    hostile,
+    matching,
+    overheard,
+    prepared,
+)
 from coterie.tests.stories.test_mute import sings
 
-CATALOGUE = [*ATTACKS, *SUM_ATTACKS]
-FILES = (plan_attacks, task_attacks, sum_attacks)
+CATALOGUE = [*ATTACKS, *SUM_ATTACKS, *MATCH_ATTACKS]
+KINDS = {"own": ATTACKS, "sums": SUM_ATTACKS, "match": MATCH_ATTACKS}
+FILES = (plan_attacks, task_attacks, sum_attacks, match_attacks)
 
 
 @pytest.fixture(scope="module")
 def made():
     """Federations whose partners approved a plan; every attack gets a copy."""
     with quick_folder() as folder:
-        yield folder, {"own": prepared(folder / "own", OWN_PLAN), "sums": prepared(folder / "sums", SUM_PLAN)}
+        kinds = {"own": prepared(folder / "own", OWN_PLAN), "sums": prepared(folder / "sums", SUM_PLAN)}
+        yield folder, {**kinds, "match": matching(folder / "match", MATCH_PLAN)}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +60,8 @@ def verdicts():
 @pytest.mark.parametrize("attack", CATALOGUE, ids=lambda attack: attack.name.replace(" ", "-"))
 def test_an_attack_fails_and_is_logged(made, verdicts, tmp_path, attack: Attack):
     folder, federations = made
-    federation = copied(federations["own" if attack in ATTACKS else "sums"], folder / attack.name.replace(" ", "-"))
+    kind = next(kind for kind, attacks in KINDS.items() if attack in attacks)
+    federation = copied(federations[kind], folder / attack.name.replace(" ", "-"))
     with overheard() as log:
         verdict = judge(attack, hostile(federation, log), canaries=sings, secrets=SECRETS)
     verdicts.append(verdict)

@@ -21,6 +21,7 @@ from coterie.models.modelfile import ModelFile, model_bytes
 from coterie.privacy.errors import CoterieError
 from coterie.privacy.randomness import OsSource
 from coterie.tests.clients.federation import CONTRACT, Federation, study, table_of, with_cells, with_column
+from coterie.tests.clients.matching import Matched, cards_of, match_plan
 
 WORDS = {"customer": "canary-id-7f3a91c4", "region": "canary-word-58be02d7", "label": "canary-label-c90d11aa"}
 NUMBERS = {"age": 47.8171945, "spend": 271.8281828, "beyond": 987654321.4375, "label": 61803398.5}
@@ -162,6 +163,24 @@ def test_a_canary_that_a_contract_lets_pass_is_heard_nowhere(tmp_path, quiet):
     # And it was there to be heard: the partner's own sealed counts say what the contract let pass.
     noted = {"region: outside the vocabulary: 2", "spend: clipped: 2", "customers with too many rows: 1"}
     assert noted <= federation.noted()
+
+
+@pytest.mark.parametrize("outcome", ["counts", "rows", "tokens"])
+def test_a_canary_among_identifiers_is_heard_nowhere(tmp_path, quiet, outcome):
+    plan = match_plan(2, outcome)
+    cards = cards_of(2, 20)
+    for held in cards.values():
+        held.update((*WORDS.values(), str(WHOLE)))
+    federation = Matched(tmp_path / "federation", plan, cards)
+    federation.random = OsSource()
+    grid = federation.grid()
+    assert federation.run(grid).matched
+    assert len(grid.passed) > 20
+    assert [wire for wire in grid.passed if sings(wire)] == []
+    assert elsewhere(tmp_path) == []
+    if outcome == "rows":  # and it was there to be heard
+        assert WORDS["customer"] in federation.shared_at("birch")["amber"]
+        assert federation.rows_at("birch") == federation.shared_at("birch")
 
 
 @pytest.mark.parametrize("contract", ["lenient", "strict"])

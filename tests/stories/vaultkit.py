@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from coterie.clients.checkup import check_vault
 from coterie.clients.sealing import stage
 from coterie.clients.tables.table import whole
-from coterie.clients.vault import CONSENTS, CUSTOMERS, DATASETS, INTERACTIONS, open_vault
+from coterie.clients.vault import CONSENTS, CUSTOMERS, DATASETS, IDENTIFIERS, INTERACTIONS, MATCHES, open_vault
 from coterie.clients.workspace import Workspace
 from coterie.privacy.fields.sources.local import LocalKeys
 from coterie.privacy.fields.sources.settings import KeySettings
@@ -74,6 +74,33 @@ def tables(count=40):
                 "given": [datetime.date(2030, 1 + n % 12, 1) for n in numbers for _ in range(2)],
                 "expires": pa.nulls(2 * count, pa.date32()),
                 "withdrawn": pa.array([NOW if n % 7 == 0 else None for n in numbers for _ in range(2)]),
+            }
+        ),
+    }
+
+
+def all_tables(count=40):
+    """All five data sets: also one identifier for each customer, and what a match with two partners left of some."""
+    names = [name_of(n) for n in range(count)]
+    word = pa.dictionary(pa.int32(), pa.string())
+    shared = {"amber": names[::2], "birch": names[::3]}
+    rows = [(partner, who) for partner, known in shared.items() for who in (None, *known)]
+    return tables(count) | {
+        IDENTIFIERS: pa.table(
+            {
+                "customer": pa.array(names, pa.large_string()),
+                "kind": pa.array(["email"] * count).cast(pa.dictionary(pa.int8(), pa.string())),
+                "value": pa.array([f"{name}@mail.example" for name in names], pa.large_string()),
+                "rules": pa.array(["1"] * count).cast(pa.dictionary(pa.int8(), pa.string())),
+            }
+        ),
+        MATCHES: pa.table(
+            {
+                "plan": pa.array(["sha256:" + "ab" * 32] * len(rows), pa.string()).cast(word),
+                "day": pa.array(["2031-05-04"] * len(rows), pa.string()).cast(word),
+                "partner": pa.array([partner for partner, _ in rows], pa.string()).cast(word),
+                "customer": pa.array([who for _, who in rows], pa.large_string()),
+                "token": pa.nulls(len(rows), pa.binary(16)),
             }
         ),
     }

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from coterie.privacy.plan import MATCHING
 from coterie.privacy.review.explain import explain
 from coterie.privacy.review.facts import facts
 from coterie.privacy.review.page.figures import Bar, Line, burn_down, timeline
 from coterie.privacy.review.page.outlook import Outlook, Row, in_order
 from coterie.privacy.review.page.wording import day, instant, visible
 from coterie.privacy.review.proofs import Proof
-from coterie.privacy.review.verdict import Point, Verdict
+from coterie.privacy.review.verdict import Model, Point, Verdict
 from coterie.privacy.review.verify import CANNOT_PROVE
 
 __all__ = ["BY_HAND", "MOST", "Reviewed", "content_of"]
@@ -62,7 +63,7 @@ class Reviewed:
 def content_of(reviewed: Reviewed, number: int) -> dict[str, Any]:
     """Return the template's variables for one partner, the `number`th on the page."""
     verdict, name = reviewed.verdict, f"p{number}"
-    spans = _spans(verdict)
+    spans, models = _spans(verdict), _models(verdict)
     return {
         "id": name,
         "v": verdict,
@@ -78,15 +79,23 @@ def content_of(reviewed: Reviewed, number: int) -> dict[str, Any]:
         "charges": _thinned(verdict.points),
         "refusals": verdict.refusals[-MOST:],
         "erasures": verdict.at_rest.erasures[-MOST:],
-        "models": verdict.models[-MOST:],
+        "disclosures": verdict.disclosures[-MOST:],
+        "matched": [study for study in verdict.studies[-MOST:] if study.matched is not None],
+        "models": models[-MOST:],
+        "received": len(models),
         "figures": _figures(verdict, spans, name),
         "timeline": _timeline(verdict, name),
         "outlook": _outlook(reviewed.outlook) if reviewed.outlook else None,
-        "metrics": sorted({name for model in verdict.models[-MOST:] for name, _ in model.metrics}),
+        "metrics": sorted({name for model in models[-MOST:] for name, _ in model.metrics}),
         "studies": verdict.studies[-MOST:],
         "sections": [section for section in explain(verdict) if section.paragraphs != CANNOT_PROVE],
         "facts": {study.plan: facts(verdict, study) for study in verdict.studies[-_FACTS:]},
     }
+
+
+def _models(verdict: Verdict) -> tuple[Model, ...]:
+    """Return the models that were received: a match ends with a record, and makes none."""
+    return tuple(one for one in verdict.models if verdict.plans.get(one.plan, {}).get("task") != MATCHING)
 
 
 def _spans(verdict: Verdict) -> dict[str, str]:
@@ -146,7 +155,7 @@ def _timeline(verdict: Verdict, name: str) -> str:
         if start is None:
             continue
         charges = (instant(point.at) for point in verdict.points if point.plan == study.plan)
-        models = (instant(model.at) for model in verdict.models if model.plan == study.plan)
+        models = (instant(model.at) for model in _models(verdict) if model.plan == study.plan)
         bars.append(
             Bar(
                 study.name,

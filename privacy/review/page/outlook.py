@@ -70,7 +70,8 @@ def outlook(verdict: Verdict, *, seen: Callable[[int, int], None] | None = None)
     Returns:
         None where the bundle holds no policy, or no plan to go by.
     """
-    study = next((s for s in reversed(verdict.studies) if s.plan in verdict.plans), None)
+    charging = (s for s in reversed(verdict.studies) if any(count for group in s.groups for _, count in group.allowed))
+    study = next((s for s in charging if s.plan in verdict.plans), None)
     if study is None or verdict.policy is None or not verdict.budgets:
         return None
     try:

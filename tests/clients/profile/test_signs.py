@@ -2,6 +2,7 @@
 
 import random
 
+import hypothesis
 import phonenumbers
 import pytest
 from hypothesis import given, settings
@@ -119,12 +120,14 @@ def test_a_check_digit_alone_never_names_a_column(detector):
 
 
 @given(st.integers(0, 300), st.integers(1, 300))
+@hypothesis.example(3, 3)
 def test_what_counts_is_more_than_chance_and_more_of_it_never_counts_less(passed, tested):
     """Against the exact binomial tail: what counts is rarer by chance than one in a million."""
     passed = min(passed, tested)
     for detector in DETECTORS:
         if counts(detector, passed, tested):
-            assert tail(passed, tested, detector.chance) < 1e-6
+            # One in a million itself is on either side by rounding: three of three at one in a hundred.
+            assert tail(passed, tested, detector.chance) < 1e-6 * (1 + 1e-9)
             assert passed >= detector.threshold * tested
             assert passed == tested or counts(detector, passed + 1, tested)
 

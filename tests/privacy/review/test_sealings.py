@@ -314,6 +314,16 @@ def test_charges_before_any_table_was_sealed_are_one_question_at_the_first():
     assert (found.charges, found.before) == (3, 2)
 
 
+@pytest.mark.parametrize(("dataset", "read"), [("identifiers", True), ("matches", False), ("consents", False)])
+def test_a_match_is_charged_on_sealed_identifiers_and_on_nothing_that_a_match_left(dataset, read):
+    story = Story(**ELSEWHERE)
+    plan = story.plan()
+    story.consent(plan)
+    story.vault(dataset)
+    story.charge(plan, "train/1")
+    assert verdict_of(story.bundle()).at_rest.before == (0 if read else 1)
+
+
 def test_who_commits_to_counts_and_sealed_nothing_does_not_pass_for_an_earlier_version():
     story = Story(**ELSEWHERE)
     plan = story.plan()

@@ -993,6 +993,7 @@ def test_every_question_has_a_history_in_which_it_alone_fails():
         *("kinds", "bundles"),
         "openings",  # those are in `test_sums.py`
         "vault",  # and those in `test_sealings.py`
+        "matching",  # and those in `test_matches.py`
     }
     assert {"kinds", "consents", "checkpoints", "receipts", "cards"} == {
         param.values[1] for param in CASES if param.values[2] == "open"
@@ -1080,7 +1081,13 @@ def keys_of(*stories):
 def test_the_bundle_of_a_federation_that_ran_holds_with_both_accountants(name):
     verdict = verdict_of(made().bundles[name], accounting=True)
     assert wanting(verdict) == {}
-    assert {check.name for check in verdict.checks} == set(ASKS) - {"earlier", "keys", "bundles", "openings"}
+    assert {check.name for check in verdict.checks} == set(ASKS) - {
+        "earlier",
+        "keys",
+        "bundles",
+        "openings",
+        "matching",
+    }
     assert verdict.line.startswith("VERIFIED: 13 entries, 1 studies")
     (told,) = verdict.studies
     assert (told.settled, told.lost, told.unsettled) == (4, 0, 0)
