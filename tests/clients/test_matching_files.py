@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from coterie.clients.erasing import erase
-from coterie.clients.matching.store import kept_matching
+from coterie.clients.matching.store import MatchStore, kept_matching
 from coterie.clients.matchwire import Agree, Commit, Count, End, Give, Take
 from coterie.clients.refusals import TaskRefused
 from coterie.clients.vault import open_vault
@@ -275,6 +275,29 @@ def test_an_older_state_put_back_says_nothing_else(made, folder):
             same, refusals = same + (found == answer), refusals + (found == "match")
     assert same > 0
     assert refusals > 0
+
+
+class Stopped(BaseException):
+    """Stands for the power that goes out."""
+
+
+def test_a_piece_that_was_kept_when_the_power_went_out_leaves_as_it_was(made, monkeypatch):
+    federation = made("rows")
+    federation.random = OsSource()
+    lead = federation.lead(asking(Give, "amber"))
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MatchStore, "save", stop)
+        with pytest.raises(Stopped):
+            federation.answer("amber", lead.next[1])
+    (path,) = federation.store("amber").folder.glob("*.parcel")
+    before = path.read_bytes()
+    assert federation.answer("amber", lead.next[1]).parcel.to_bytes() == before
+    lead.on()
+    assert federation.rows_at("birch") == federation.shared_at("birch")
 
 
 def test_a_parcel_that_is_made_again_of_older_files_does_not_leave(made, folder):

@@ -358,8 +358,8 @@ def wrong_manifests(federation, agree):
     birch = federation.own("birch")
     stranger = Identity.create()
 
-    def signed_by(identity, **changes):
-        said = dataclasses.replace(theirs, **changes)
+    def signed_by(identity, of=theirs, **changes):
+        said = dataclasses.replace(of, **changes)
         signature = identity.sign(b"coterie/match/commitment/v1\n" + canonical(said.said)).hex()
         return dataclasses.replace(said, signature=signature)
 
@@ -371,6 +371,8 @@ def wrong_manifests(federation, agree):
     yield "none", (), "no commitment"
     yield "one twice", (mine, theirs, theirs), "two commitments"
     yield "a changed own one", (dataclasses.replace(mine, size=mine.size + 16), theirs), "amber"
+    mine_too = signed_by(federation.own("amber").identity, mine, chunks=("ab" * 32,) * len(mine.chunks))
+    yield "an own list that was not kept", (mine_too, theirs), "another commitment than this partner signed"
     yield "another plan's", (mine, signed_by(own, plan="sha256:" + "0" * 64)), "another plan"
     yield "other rules", (mine, signed_by(own, rules="0")), "another version of the rules"
     yield "a shorter list", (mine, signed_by(own, size=16 * (theirs.size // 16 - 100))), "points"
