@@ -18,7 +18,7 @@ from coterie.privacy.matching.group import POINT, Points
 from coterie.privacy.matching.legs import Leg, Stage
 from coterie.privacy.matching.manifest import Manifest
 from coterie.privacy.matching.own import Own
-from coterie.privacy.matching.terms import ROWS
+from coterie.privacy.matching.terms import CHUNK, ROWS
 from coterie.privacy.secagg.keys import derived, shared
 
 __all__ = ["Tokens", "canaries_digest", "exchange_legs", "matches", "rekeyed", "tokens"]
@@ -106,14 +106,16 @@ def matches(
     if len(received) != manifest.of(other).size or not np.all(texts[1:] > texts[:-1]):
         rule = "are not as many as its list has, each once and in ascending order"
         raise PeerFault(other, Fault(f"tokens of {other}", rule, "ask there; the match gives no result"))
-    shared_ones = np.isin(_texts(_under(_pair_key(own, manifest, other), tokens)), texts)
+    mine = _texts(_under(_pair_key(own, manifest, other), tokens))
+    # What was received is in order: looked up, it needs no copy of both, as `isin` makes.
+    shared_ones = texts[np.minimum(np.searchsorted(texts, mine), len(texts) - 1)] == mine
     canaries, padding = shared_ones[count : count + CANARIES], shared_ones[count + CANARIES :]
     if len(canaries) != CANARIES or not canaries.all() or padding.any():
         rule = "do not agree in their canaries: one went through other hands, or under another key"
         place = f"the lists of {own.name} and {other}"
         raise PeerFault("", Fault(place, rule, "ask every partner; the match gives no result"))
-    mine: NDArray[np.bool_] = shared_ones[:count]
-    return mine
+    found: NDArray[np.bool_] = shared_ones[:count]
+    return found
 
 
 def canaries_digest(tokens: Tokens, *, count: int) -> str:
@@ -137,10 +139,13 @@ def _pair_key(own: Own, manifest: Manifest, other: str) -> bytes:
 
 
 def _under(key: bytes, tokens: Tokens) -> Tokens:
-    data = np.ascontiguousarray(tokens).tobytes()
-    pieces = (data[start : start + TOKEN] for start in range(0, len(data), TOKEN))
-    found = b"".join(hmac.digest(key, piece, "sha256")[:TOKEN] for piece in pieces)
-    return np.frombuffer(found, dtype=np.uint8).reshape(-1, TOKEN)
+    found = np.empty(tokens.shape, dtype=np.uint8)
+    for start in range(0, len(tokens), CHUNK):  # as Python objects they take ten times their bytes
+        data = np.ascontiguousarray(tokens[start : start + CHUNK]).tobytes()
+        pieces = (data[place : place + TOKEN] for place in range(0, len(data), TOKEN))
+        joined = b"".join(hmac.digest(key, piece, "sha256")[:TOKEN] for piece in pieces)
+        found[start : start + CHUNK] = np.frombuffer(joined, dtype=np.uint8).reshape(-1, TOKEN)
+    return found
 
 
 def _texts(tokens: Tokens) -> NDArray[np.bytes_]:

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from coterie.privacy.matching import tokens as token_functions
 from coterie.privacy.matching.errors import MatchFault, PeerFault
 from coterie.privacy.matching.group import hash_to_group, multiply
 from coterie.privacy.matching.tokens import canaries_digest, exchange_legs, matches, rekeyed, tokens
@@ -124,3 +125,12 @@ def test_tokens_are_exchanged_for_rows_alone():
 
 def test_no_tokens_of_no_points(match):
     assert tokens(match.parties["art"].manifest, np.zeros((0, 32), dtype=np.uint8)).shape == (0, 16)
+
+
+def test_re_keying_a_piece_at_a_time_changes_nothing(monkeypatch):
+    match = Match(terms_of(2, "rows"), {"art": range(40), "books": range(20, 50)}).run()
+    art = match.parties["art"]
+    whole = rekeyed(art.own, art.manifest, other="books", tokens=art.mine())
+    monkeypatch.setattr(token_functions, "CHUNK", 7)
+    assert np.array_equal(rekeyed(art.own, art.manifest, other="books", tokens=art.mine()), whole)
+    assert len({row.tobytes() for row in whole}) == len(whole) > 40
