@@ -18,10 +18,10 @@ simulate: setup data
 federation: setup data
 	$(BIN)/coterie simulate federation income --partners 4
 
-# Three files at a time, each whole: on two cores one of them often waits for processes. One thread each, since more
-# would contend for the same cores.
+# Three files at a time, each whole: on two cores one of them often waits for processes; those that wait most are the first
+# (tests/conftest.py). One thread each, since more would contend for the same cores.
 test: setup data lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-all: test
 	@$(PIP) install --constraint constraints.txt --editable ".[dev,ray,proofs]"

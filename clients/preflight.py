@@ -195,9 +195,9 @@ def _admission(workspace: Workspace, clock: Clock) -> str:
 
 
 def _matching(workspace: Workspace) -> str:
-    rules = read_policy(workspace.policy).matching
+    rules = read_policy(workspace.policy).matching if workspace.policy.exists() else None
     if rules is None:
-        return "the policy permits no match"
+        return "no policy permits a match"
     sodium()
     most = f"{rules.evaluations:,} evaluations and {rules.disclosures} disclosures a year"
     return f"libsodium is there and right; {', '.join(rules.outcomes)} by {', '.join(rules.identifiers)}, {most}"

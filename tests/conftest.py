@@ -11,6 +11,11 @@ from coterie.simulations import sources, studies
 from coterie.tests.clients.federation import Federation
 
 
+def pytest_collection_modifyitems(items):
+    """Put the stories first: they wait for processes most of the time, while other files use the cores."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/stories", "tests/faults")))
+
+
 @pytest.fixture(scope="session")
 def small():
     """Return a plan and its tables."""

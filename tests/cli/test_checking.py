@@ -13,7 +13,10 @@ from coterie.privacy.clock import now
 from coterie.tests.clients.joinedsite import copied, joined_site
 from coterie.tests.clients.test_reaching import elsewhere
 
-HERE = ("workspace", "ledger", "policy", "vault and contracts", "hygiene", "admission", "versions", "disk", "dry round")
+HERE = (
+    *("workspace", "ledger", "policy", "vault and contracts", "hygiene", "admission", "versions", "matching"),
+    *("disk", "dry round"),
+)
 THERE = ("coordinator", "clock", "node")
 
 

@@ -11,11 +11,11 @@ from coterie.clients.task import initial_weights
 from coterie.models.histories import Histories
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.errors import FileFault
-from coterie.privacy.plan import PERSON
 from coterie.privacy.randomness import SeededSource
 from coterie.privacy.schedule import trained
 from coterie.privacy.statement import statement
 from coterie.privacy.sums import numbers_of
+from coterie.privacy.terms import PERSON
 from coterie.tests.clients.recommending import ATTRIBUTES, ITEMS, histories, recommends
 
 SECURE = "secure-aggregation"
