@@ -209,7 +209,7 @@ def message(kind: str, seconds: tuple[float, float] = (0.0, 0.0)) -> Callable[[W
             return (who, kind) in world.middle.done[already:]
 
         def give_up() -> None:
-            end = time.monotonic() + 10.0
+            end = time.monotonic() + AGAIN + 10.0  # a message that was lost is asked for again
             while not happened() and time.monotonic() < end:
                 time.sleep(0.05)
             if not happened():
