@@ -33,7 +33,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	@$(PIP) install --constraint constraints.txt --editable ".[dev,ray,bench]"
+	@$(PIP) install --constraint constraints.txt --editable ".[dev,ray,bench,bench-propensity]"
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/attack.py
@@ -41,6 +41,7 @@ bench: setup
 	$(BIN)/python benchmarks/secagg.py
 	$(BIN)/python benchmarks/dp_step.py
 	$(BIN)/python benchmarks/recommend_speed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/propensity.py
 	$(BIN)/python benchmarks/vault.py
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/deployment.py

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 __all__ = ["attack"]
 
-_TASKS = typer.Option("--task", help="What to attack: propensity, recommendation or both.")
+_TASKS = typer.Option("--task", help="What to attack: propensity, bins, recommendation or all.")
 _CANARIES = typer.Option(min=100, max=200_000, help="Customers made to be seen, for each epsilon.")
 
 
 def attack(
     epsilon: Annotated[str, typer.Option(help="Claims to attack, separated by commas.")] = "0.5,1,1.5",
     canaries: Annotated[int, _CANARIES] = 16_000,
-    task: Annotated[str, _TASKS] = "both",
+    task: Annotated[str, _TASKS] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Attack this build's own private training; exit with 1 if a claim or a check does not hold.
 
-    Example: coterie audit attack --epsilon 1 --task recommendation
+    Example: coterie audit attack --epsilon 1 --task bins
     """
     import torch
 
@@ -59,9 +59,9 @@ def _tasks(text: str) -> tuple[str, ...]:
     from coterie.privacy.errors import Fault, FileFault
     from coterie.simulations.attacks.audit import TASKS
 
-    if text not in {"both", *TASKS}:
-        raise FileFault(Fault("--task", f"must be both, {' or '.join(TASKS)}", "e.g. recommendation"))
-    return TASKS if text == "both" else (text,)
+    if text not in {"all", *TASKS}:
+        raise FileFault(Fault("--task", f"must be one of all, {', '.join(TASKS)}", "e.g. bins"))
+    return TASKS if text == "all" else (text,)
 
 
 def _print(report: "AttackReport") -> None:

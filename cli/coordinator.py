@@ -36,13 +36,14 @@ def sign(
 
     Example: coterie coordinator sign study.toml --key coordinator.pem --output plan.json
     """
+    from coterie.privacy.chosen import chosen_propensity
     from coterie.privacy.durable import write_durably
     from coterie.privacy.errors import Fault, FileFault
     from coterie.privacy.identity import Identity
     from coterie.privacy.signed import sign
     from coterie.privacy.study import read_study
 
-    agreed = read_study(study).plan
+    agreed = chosen_propensity(read_study(study).plan)
     keyless = [partner.name for partner in agreed.partners if not partner.key]
     if keyless:
         fix = "add each partner's public key, as `coterie partner init` printed it"

@@ -121,17 +121,23 @@ def score(
         Path | None, typer.Option(help="Score the sealed customers of this workspace instead.")
     ] = None,
     reasons: Annotated[int, typer.Option(min=1, max=20, help="Reasons per customer.")] = 3,
+    contact: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share to contact: marks so many of the best.")
+    ] = None,
 ) -> None:
     """Score the partner's own customers, with reasons; nothing leaves.
 
     Example: coterie partner score --model model.safetensors --input customers.parquet --output scores.parquet
+    --contact 0.1
     """
     from coterie.clients import scoring
     from coterie.privacy.randomness import OsSource
 
     with scoring.customers_of(model, table=input, workspace=workspace) as table:
-        scored = scoring.score(model, table, output, reasons=reasons, random=OsSource())
+        scored = scoring.score(model, table, output, reasons=reasons, random=OsSource(), contact=contact)
     typer.echo(f"{scored.rows} rows scored into {scored.output} (readable by you alone)")
+    if scored.contacted is not None:
+        typer.echo(f"  {scored.contacted} of them are marked in the column contact, the best scores first")
     for note, count in scored.notes.items():
         typer.echo(f"  noted: {note} in {count} rows")
 

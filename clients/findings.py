@@ -26,8 +26,9 @@ Values: TypeAlias = pa.Array | pa.ChunkedArray
 
 def wanted_columns(contract: Contract, *, needs_label: bool = True) -> list[str]:
     """Return the names of the columns that a contract reads."""
-    names = [contract.customer, *(column.name for column in contract.columns)]
-    return [*names, contract.label] if needs_label else names
+    if not needs_label:  # whoever is scored needs no column that is for audits alone
+        return [contract.customer, *(column.name for column in contract.features)]
+    return [contract.customer, *(column.name for column in contract.columns), contract.label]
 
 
 class Findings:

@@ -97,7 +97,8 @@ def open_table(
     findings = Findings(contract)
     rows, left_out = _of_consented(rows, contract, who.consented)
     customer, held_out = _customers(findings.customers(rows[contract.customer]), group_key)
-    columns = {column.name: findings.feature(column, rows[column.name]) for column in contract.columns}
+    asked = contract.columns if needs_label else contract.features
+    columns = {column.name: findings.feature(column, rows[column.name]) for column in asked}
     labels = findings.labels(rows[contract.label]) if needs_label else np.empty(0, dtype=np.float32)
     if needs_label:
         findings.crowded(np.bincount(customer))

@@ -62,7 +62,7 @@ class OwnSums:
         about = (task.plan, work.name, charge.step, task.attempt, model)
         release: PartnerSum | ScoreHistogram
         if isinstance(event, DiscreteGaussian):
-            counts = noisy_histogram(total.reshape(2, agreed.plan.metrics.bins), event.sigma, stream)
+            counts = noisy_histogram(total.reshape(agreed.plan.histogram_shape), event.sigma, stream)
             release = ScoreHistogram(*about, event, (counts,))
         elif isinstance(event, PoissonGaussian):
             noisy = total + discrete_gaussians(numbers.share, len(total), stream)

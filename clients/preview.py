@@ -16,6 +16,7 @@ from coterie.privacy.plan import ROWS, SECURE, TOKENS, Plan
 from coterie.privacy.policy import Policy, all_limits, limits, read_policy
 from coterie.privacy.release import MatchCommitted
 from coterie.privacy.renyi import curve
+from coterie.privacy.schedule import summed
 from coterie.privacy.signed import SignedPlan
 
 __all__ = ["costs", "leaving", "preview_plan", "read_columns", "spent_budgets"]
@@ -98,15 +99,16 @@ def read_columns(plan: Plan, policy: Policy) -> dict[str, Any]:
 
 def leaving(plan: Plan, made: Mechanisms) -> list[dict[str, Any]]:
     """Return which releases about customers would leave, of each kind the most that may: what, kind and count."""
+    counted = "noisy sums of items' popularity" if plan.bins is None else "noisy counts of cells of columns"
     if plan.privacy.trust == SECURE:
         kinds = ("masked-vector",) * 3
-        words = ("masked noisy sums", "masked noisy sums of items' popularity", "masked noisy histograms")
-    elif plan.recommends:
+        words = ("masked noisy sums", f"masked {counted}", "masked noisy histograms")
+    elif summed(plan):
         kinds = ("partner-sum", "partner-sum", "score-histogram")
-        words = ("noisy sums", "noisy sums of items' popularity", "noisy histograms")
+        words = ("noisy sums", counted, "noisy histograms")
     else:
         kinds = ("model-update", "partner-sum", "score-histogram")
-        words = ("noisy model updates", "noisy sums of items' popularity", "noisy histograms")
+        words = ("noisy model updates", counted, "noisy histograms")
     counts = (made.updates, made.countings, made.histograms)
     found = [*_matched(plan, made), *zip(words, kinds, counts, strict=True)]
     return [{"what": what, "kind": kind, "count": count} for what, kind, count in found if count]

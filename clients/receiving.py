@@ -107,6 +107,8 @@ def _keep(workspace: Workspace, plan: Plan, data: bytes, record: StudyRecord, we
     mechanisms = calibrate(plan)
     bound = study_bound(plan, mechanisms)
     about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": dataclasses.asdict(bound)}
+    if record.calibration:
+        about["calibration"] = record.calibration
     model = ModelFile(plan.model.family, plan.model.hidden, weights, about)
     write_durably(_path(workspace, plan.digest(), "safetensors"), model_bytes(model))
     write_durably(card_path(workspace, plan.digest()), canonical(model_card(plan, record, bound)))

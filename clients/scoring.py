@@ -4,31 +4,34 @@ The output is the partner's own customers' data, in plain: an explicit exception
 the file is readable by its owner alone.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from coterie.clients.opening import open_table
+from coterie.clients.predicting import inputs_of, layout_for, logits_of, parameters_of
 from coterie.clients.tables.files import table_at
 from coterie.clients.tables.table import Table, whole
 from coterie.clients.task import encoding_of, weight_shapes
 from coterie.clients.vault import CUSTOMERS, open_vault
-from coterie.models import propensity
-from coterie.models.features import encode
+from coterie.models.binning import slots_of
 from coterie.models.modelfile import ModelFile, ModelFileError, load_model
-from coterie.models.reasons import contributions, top_reasons
+from coterie.models.reasons import contributions, slot_contributions, slot_differences, slot_names, top_reasons
 from coterie.privacy.clock import now
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.plan import Plan, plan_from_dict
 from coterie.privacy.randomness import RandomSource
 
-__all__ = ["Scored", "customers_of", "score"]
+__all__ = ["Scored", "customers_of", "published_model", "score"]
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,19 @@ class Scored:
         output: The file.
         rows: How many rows; for the partner's own operator.
         notes: Local counts of what the contract let pass.
+        contacted: How many rows are to be contacted; None where nobody asked.
     """
 
     output: Path
     rows: int
     notes: dict[str, int]
+    contacted: int | None = None
 
 
-def score(model_path: Path, table: Table, output: Path, *, reasons: int, random: RandomSource) -> Scored:
-    """Score a table and write score, decile and reasons for each row.
+def score(
+    model_path: Path, table: Table, output: Path, *, reasons: int, random: RandomSource, contact: float | None = None
+) -> Scored:
+    """Score a table and write score (raw and calibrated), decile and reasons for each row, and whom to contact.
 
     Args:
         model_path: A published model.
@@ -55,31 +62,41 @@ def score(model_path: Path, table: Table, output: Path, *, reasons: int, random:
         output: Parquet file to write; never overwritten.
         reasons: How many reasons per row.
         random: Unused draws of the vault come from here.
+        contact: Share of the rows to contact, in [0, 1]: the column `contact` is true for so many of the best and never
+            for more. None leaves it out.
 
     Raises:
-        FileFault: The model is not one, or the output exists or cannot be written.
+        FileFault: The model is not one, the output exists or cannot be written, or the share is outside [0, 1].
         ContractFault: The table breaks the model's contract.
     """
+    if contact is not None and not 0 <= contact <= 1:
+        raise FileFault(Fault("--contact", "must be in [0, 1]", "give a share of the customers, such as 0.1"))
     if output.exists():
         raise FileFault(Fault(str(output), "exists", "choose another file, or remove it"))
-    model, plan = _model(model_path)
+    model, plan = published_model(model_path)
     opened = open_table(table, plan.contract, group_key=bytes(32), stream=random.stream("score"), needs_label=False)
-    encoding = encoding_of(plan.contract)
-    features = encode(encoding, opened.columns)
-    logits = propensity.logits(model.family, model.hidden, model.weights, features)
-    why = top_reasons(contributions(model, encoding, features), encoding, reasons)
+    inputs = inputs_of(plan, opened.columns)
+    logits = logits_of(plan, model.weights, inputs)
+    why = top_reasons(*_added(model, plan, inputs), reasons)
     customer = pc.cast(whole(table, [plan.contract.customer]).column(0), pa.string())
     order = np.argsort(np.argsort(-logits, kind="stable"), kind="stable")
     scored = pa.table(
         {
             plan.contract.customer: customer,
             "score": 1 / (1 + np.exp(-logits)),
+            **_calibrated(model, logits),
             "decile": 1 + (10 * order // len(order)),
             "reasons": pa.array(why, pa.list_(pa.string())),
         }
     )
-    _write(output, scored)
-    return Scored(output, len(logits), dict(opened.notes))
+    if contact is None:
+        _write(output, scored)
+        return Scored(output, len(logits), dict(opened.notes))
+    # By rank, not by score: the budget holds exactly, whoever these customers are. A share such as 0.29 of 100 is a
+    # little less than 29 in floating point.
+    most = math.floor(contact * len(order) + 1e-9)
+    _write(output, scored.append_column("contact", pa.array(order < most)))
+    return Scored(output, len(logits), dict(opened.notes), most)
 
 
 @contextmanager
@@ -98,7 +115,7 @@ def customers_of(model_path: Path, *, table: Path | None, workspace: Path | None
         KeyFault: The vault's keys cannot be had.
         WorkspaceBusy: Another process holds the workspace.
     """
-    _model(model_path)
+    published_model(model_path)
     if (table is None) == (workspace is None):
         raise FileFault(Fault("--input", "or --workspace is needed, and not both", "give one of them"))
     if workspace is None:
@@ -108,7 +125,12 @@ def customers_of(model_path: Path, *, table: Path | None, workspace: Path | None
         yield vault.table(CUSTOMERS)
 
 
-def _model(path: Path) -> tuple[ModelFile, Plan]:
+def published_model(path: Path) -> tuple[ModelFile, Plan]:
+    """Return a published propensity model and the plan that it carries.
+
+    Raises:
+        FileFault: The file is no such model, or its weights are not its plan's.
+    """
     try:
         model = load_model(path)
         plan = plan_from_dict(model.about["plan"])
@@ -116,7 +138,39 @@ def _model(path: Path) -> tuple[ModelFile, Plan]:
         raise FileFault(Fault(str(path), "is not a published model", "give a model.safetensors")) from None
     if tuple(array.shape for array in model.weights) != weight_shapes(plan):
         raise FileFault(Fault(str(path), "has weights that are not its plan's", "get the model again"))
+    if not _can_be(model.about.get("calibration")):
+        raise FileFault(Fault(str(path), "has a calibration that cannot be", "get the model again"))
     return model, plan
+
+
+def _added(model: ModelFile, plan: Plan, inputs: NDArray[Any]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return what each column adds to the log-odds of rows, shape (rows, columns), and the columns' names."""
+    if plan.bins is None:
+        encoding = encoding_of(plan.contract)
+        return contributions(model, encoding, inputs), [block.name for block in encoding.blocks]
+    layout = layout_for(plan, model.weights)
+    slots = slots_of(layout, inputs)
+    if plan.model.family == "mlp":
+        return slot_differences(model, layout, slots), slot_names(layout)
+    return slot_contributions(parameters_of(plan, model.weights), layout, slots), slot_names(layout)
+
+
+def _calibrated(model: ModelFile, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return the column of probabilities after the private calibration; none where the model has no such thing."""
+    told = model.about.get("calibration")
+    if told is None:
+        return {}
+    odds = told["slope"] * logits + told["intercept"]  # as `calibrating.calibrated` has it
+    return {"calibrated": np.exp(-np.logaddexp(0.0, -odds))}
+
+
+def _can_be(told: object) -> bool:
+    """Return whether a model file's calibration is none, or one that keeps the order of customers."""
+    if told is None:
+        return True
+    if not isinstance(told, dict) or set(told) != {"slope", "intercept"}:
+        return False
+    return all(type(value) is float and math.isfinite(value) for value in told.values()) and told["slope"] >= 0
 
 
 def _write(output: Path, table: pa.Table) -> None:

@@ -5,7 +5,10 @@ This module is the part of the partners' language that knows nothing of Flower; 
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from coterie.models import propensity
+from coterie.models.binning import BinnedColumn, Binning
 from coterie.models.features import Binned, Block, Categorical, Encoding, Numeric
 from coterie.models.recommenders import family
 from coterie.models.recommenders.settings import Recommender
@@ -22,6 +25,7 @@ __all__ = [
     "SignAsked",
     "SumTask",
     "Task",
+    "binning_of",
     "consent_message",
     "encoding_of",
     "initial_weights",
@@ -137,7 +141,22 @@ def consent_message(plan: str, partner: str) -> bytes:
 
 def encoding_of(contract: Contract) -> Encoding:
     """Return the encoding that a contract's public bounds, edges and vocabularies define."""
-    return Encoding(tuple(_block(column) for column in contract.columns))
+    return Encoding(tuple(_block(column) for column in contract.features))
+
+
+def binning_of(plan: Plan) -> Binning:
+    """Return the public part of a plan's private bins.
+
+    Raises:
+        ValueError: The plan has none.
+    """
+    bins = plan.bins
+    if bins is None:
+        raise ValueError("the plan has no bins")
+    trends = {**dict.fromkeys(bins.rising, 1), **dict.fromkeys(bins.falling, -1)}
+    columns = tuple(_binned(column, bins.cells, trends.get(column.name, 0)) for column in plan.contract.features)
+    place = {column.name: index for index, column in enumerate(columns)}
+    return Binning(columns, bins.most, tuple((place[one], place[two]) for one, two in bins.crossed))
 
 
 def recommender_of(plan: Plan) -> Recommender:
@@ -171,8 +190,12 @@ def initial_weights(plan: Plan) -> propensity.Weights:
         return ()
     if plan.recommends:
         return family.initial(recommender_of(plan))
-    width = encoding_of(plan.contract).width
-    return propensity.initial(plan.model.family, width, plan.model.hidden, seed=0)
+    model = plan.model
+    if plan.bins is not None:
+        binning = binning_of(plan)
+        counts = np.zeros(binning.cells, dtype=np.float32)
+        return counts, *propensity.initial(model.family, binning.slots, model.hidden, seed=0)
+    return propensity.initial(model.family, encoding_of(plan.contract).width, model.hidden, seed=0)
 
 
 def weight_shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
@@ -181,7 +204,22 @@ def weight_shapes(plan: Plan) -> tuple[tuple[int, ...], ...]:
         return ()
     if plan.recommends:
         return family.shapes(recommender_of(plan))
+    if plan.bins is not None:
+        binning = binning_of(plan)
+        return (binning.cells,), *propensity.shapes(plan.model.family, binning.slots, plan.model.hidden)
     return propensity.shapes(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)
+
+
+def _binned(column: Column, cells: int, trend: int) -> BinnedColumn:
+    """Return a column's public cells: by its edges, or evenly in its range, or in the logarithm of it."""
+    if column.kind == "categorical":
+        return BinnedColumn(column.name, words=column.values)
+    low, high, edges = float(column.low or 0.0), float(column.high or 0.0), column.edges
+    if not edges:
+        parts = np.arange(1, cells) / cells
+        within = (high - low) * parts if column.spacing == "even" else np.expm1(np.log1p(high - low) * parts)
+        edges = tuple((low + within).tolist())
+    return BinnedColumn(column.name, atoms=column.atoms, edges=edges, trend=trend, low=low, high=high)
 
 
 def _block(column: Column) -> Block:

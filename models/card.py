@@ -34,6 +34,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {name} | {_figure(value)} |" for name, value in _measured(study["task"], last)),
         "",
+        *_said(report["release"].get("shapes")),
         "## What the guarantee means",
         "",
         *(f"- {sentence}" for sentence in report["guarantee"]["words"]),
@@ -78,6 +79,56 @@ def _measured(task: str, last: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = [(name, last.get(name)) for name in _METRICS[task]]
     floor = last.get("floor") or {}
     return found + [(f"{name} of what is most popular", floor[name]) for name in _METRICS[task] if name in floor]
+
+
+_TOP = 8
+_SHARE = 0.01  # of customers: what fewer have says little of a column
+
+
+def _said(shapes: Mapping[str, Any] | None) -> list[str]:
+    """Return what a model that can be told whole says of its most important columns."""
+    if shapes is None:
+        return []
+    rows = [
+        f"| {_cell(column['name'])} | {column['importance']:.2f} | {_direction(column)} |"
+        for column in shapes["columns"][:_TOP]
+    ]
+    return [
+        "## What it says",
+        "",
+        "What a column adds to the log-odds, less its average: the model is the sum. It says what goes with the "
+        "outcome, and nothing of what causes it.",
+        "",
+        "| column | adds on average, up or down | in which direction |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _direction(column: Mapping[str, Any]) -> str:
+    """Say where a column adds most and least, among what is clear of the noise."""
+    frequent = [point for point in column["points"] if point["share"] >= _SHARE]
+    most = max(frequent, key=lambda point: point["contribution"] - _unsure(point), default=None)
+    others = [point for point in frequent if point is not most]
+    least = min(others, key=lambda point: point["contribution"] + _unsure(point), default=None)
+    ends = [
+        f"{word} for {_cell(point['label'])} ({point['contribution']:+.2f})"
+        for word, point in (("most", most), ("least", least))
+        if point is not None and abs(point["contribution"]) > _unsure(point)
+    ]
+    trend = {1: "may only rise; ", -1: "may only fall; "}.get(column["trend"], "")
+    return trend + ("; ".join(ends) or "lost in the noise")
+
+
+def _unsure(point: Mapping[str, Any]) -> float:
+    """Return two standard deviations of the most noise that there may be in a contribution."""
+    return 2.0 * (point["noise_most"] or 0.0)
+
+
+def _cell(text: str) -> str:
+    """Write a name so that it stays in its cell of a Markdown table."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def _rounds(count: int) -> str:

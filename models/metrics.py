@@ -43,7 +43,7 @@ def bin_edges(bins: int) -> NDArray[np.float64]:
 
 
 def binned_counts(histogram: NDArray[np.float64]) -> Counts:
-    """Read a histogram of shape (2, bins), possibly noisy, as counts.
+    """Read a histogram of shape (2, bins), or (2 * groups, bins) with two rows for each group, as counts of everybody.
 
     Noise leaves counts below 0. They are put right by "norm-sub" (Wang et al. 2020, "Locally Differentially
     Private Frequency Estimation with Consistency", arXiv 1905.08320, section 4): the closest counts that are not
@@ -51,7 +51,8 @@ def binned_counts(histogram: NDArray[np.float64]) -> Counts:
     """
     bins = histogram.shape[1]
     middles = np.linspace(-6.0, 6.0, 2 * bins + 1)[1::2]
-    negatives, positives = (_norm_sub(row.astype(np.float64)) for row in histogram)
+    everybody = histogram.reshape(-1, 2, bins).sum(axis=0)
+    negatives, positives = (_norm_sub(row.astype(np.float64)) for row in everybody)
     return Counts(negatives, positives, 1 / (1 + np.exp(-middles)))
 
 

@@ -1,7 +1,7 @@
 """A published model as one safetensors file: weights, and what is needed to use them.
 
-The metadata holds one JSON text under "coterie": family, hidden width, contract, plan digest and the statement
-of its guarantee. Nothing in the file can run.
+The metadata holds one JSON text under "coterie": family, hidden width, contract, plan digest, the statement of its
+guarantee, and how its scores are calibrated, where the study released that. Nothing in the file can run.
 """
 
 import json
@@ -33,7 +33,7 @@ class ModelFile:
         family: "logistic" or "mlp".
         hidden: Width of the hidden layer.
         weights: In parameter order.
-        about: Contract, plan digest, guarantee, as plain JSON values.
+        about: Contract, plan digest, guarantee, private calibration where there is one, as plain JSON values.
     """
 
     family: str

@@ -1,7 +1,8 @@
 """Propensity families: the chance that a customer does something, from encoded features.
 
-Two families, small enough to read whole: `logistic` is one linear layer, `mlp` has one hidden layer with tanh
-(bounded, and kind to clipped gradients). Weights travel as a tuple of float32 arrays in parameter order.
+Small enough to read whole: `logistic` is one linear layer, and so is `additive`, on private bins (`additive.py`); `mlp`
+has one hidden layer with tanh (bounded, and kind to clipped gradients). Weights travel as a tuple of float32 arrays in
+parameter order.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ __all__ = ["Weights", "build", "initial", "logits", "shapes"]
 
 Weights = tuple[NDArray[np.float32], ...]
 
+_LINEAR = ("additive", "logistic")
+
 
 def build(family: str, inputs: int, hidden: int) -> nn.Module:
     """Return an untrained module that maps (..., inputs) to logits (..., 1).
@@ -22,16 +25,16 @@ def build(family: str, inputs: int, hidden: int) -> nn.Module:
     Raises:
         ValueError: The family is not known.
     """
-    if family == "logistic":
+    if family in _LINEAR:
         return nn.Linear(inputs, 1)
     if family == "mlp":
         return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-    raise ValueError(f"family {family!r} is not one of logistic, mlp")
+    raise ValueError(f"family {family!r} is not one of additive, logistic, mlp")
 
 
 def shapes(family: str, inputs: int, hidden: int) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of a family's weights."""
-    if family == "logistic":
+    if family in _LINEAR:
         return ((1, inputs), (1,))
     return ((hidden, inputs), (hidden,), (1, hidden), (1,))
 

@@ -12,11 +12,11 @@ from coterie.privacy.accountant import epsilon
 from coterie.privacy.errors import Fault, PlanFault
 from coterie.privacy.events import DiscreteGaussian, DistributedGaussian, Event, PoissonGaussian
 from coterie.privacy.leastnoise import GRAIN, gaussian_cost, least_noise, least_of_all, least_sigma
-from coterie.privacy.plan import COUNTS, SECURE, Plan, Recommendation, Secure
+from coterie.privacy.plan import COUNTS, SECURE, Bins, Plan, Recommendation, Secure
 from coterie.privacy.schedule import countings, trainings
 from coterie.privacy.secagg.numbers import Numbers, greatest_norm, numbers_for
 
-__all__ = ["HOLDOUT", "NO_HISTOGRAM", "NO_UPDATE", "TRAINING", "Mechanisms", "Summed", "calibrate", "central_noise"]
+__all__ = ["HOLDOUT", "NO_HISTOGRAM", "NO_UPDATE", "TRAINING", "Mechanisms", "Summed", "calibrate", "least_pair"]
 
 TRAINING = "training"
 HOLDOUT = "holdout"
@@ -53,7 +53,7 @@ class Mechanisms:
         histogram: Event of one score histogram.
         histograms: How many histograms the study may charge.
         summed: The numbers of sums; None where updates are none.
-        counting: Event of the sum of items' popularity; None where there is none.
+        counting: Event of the sum of items' popularity, or of cells; None where there is none.
         countings: How many such sums the study may charge.
         overlap: Event of a list of identifiers for a match that is counted, with its dummies; it touches both groups.
         overlaps: How many such lists the study may charge.
@@ -99,8 +99,8 @@ def calibrate(plan: Plan) -> Mechanisms:
         return _matched(plan)
     counts = (trainings(plan) + training.spare, len(plan.metrics.rounds) + training.spare)
     budgets = (privacy.epsilon * privacy.split.training, privacy.epsilon * privacy.split.metrics)
-    if plan.recommends:
-        return _makeable(plan, _recommended(plan, budgets, counts))
+    if plan.recommends or plan.bins is not None:
+        return _makeable(plan, _counted_first(plan, budgets, counts))
     if privacy.trust == SECURE:
         return _summed(plan, _least_gaussians(budgets, privacy.delta, rate=training.sample_rate, counts=counts), counts)
     return _calibrate(budgets, privacy.delta, rate=training.sample_rate, steps=training.local_steps, counts=counts)
@@ -113,22 +113,6 @@ def _matched(plan: Plan) -> Mechanisms:
     lists = 1 + plan.training.spare
     sigma = least_sigma(plan.privacy.epsilon, plan.privacy.delta, lists)
     return Mechanisms(NO_UPDATE, 0, NO_HISTOGRAM, 0, overlap=DiscreteGaussian(sigma, 1), overlaps=lists)
-
-
-def central_noise(plan: Plan) -> tuple[int, float]:
-    """Return how many gradient sums a plan has, with spare ones, and the noise over the clip if one party added it.
-
-    For comparisons: nobody is charged by it.
-    """
-    training, privacy = plan.training, plan.privacy
-    steps = (training.rounds + training.spare) * training.local_steps
-    if privacy.trust == SECURE:
-        steps = trainings(plan) + training.spare
-    budget = privacy.epsilon * privacy.split.training
-    rate, delta = training.sample_rate, privacy.delta
-    return training.rounds * training.local_steps, least_noise(
-        lambda n: epsilon([PoissonGaussian(n, rate, steps)], delta), budget
-    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -168,13 +152,17 @@ def _makeable(plan: Plan, made: Mechanisms) -> Mechanisms:
     if wrong or not made.update.valid():
         rule = "leads to sums that whole numbers of this size cannot hold"
         fix = "ask for fewer items of a customer, a smaller dimension or fewer partners_per_person"
-        raise PlanFault(Fault("plan.recommendation", rule, fix))
+        if not plan.recommends:
+            fix = "ask for fewer columns, bins or hidden units, or fewer rows of a customer"
+        raise PlanFault(Fault("plan.model", rule, fix))
     return made
 
 
 def _coordinates(plan: Plan) -> tuple[int, int]:
     """Return how many coordinates of a customer's vector may be other than 0: in the family's sums, in popularity's."""
     rows, catalogue, how = plan.contract.interactions, plan.catalogue, plan.recommendation or Recommendation()
+    if plan.bins is not None:
+        return _bin_coordinates(plan, plan.bins)
     if rows is None or catalogue is None:
         return 1, 1
     most, items, size = rows.most, catalogue.items, how.dimension
@@ -188,6 +176,18 @@ def _coordinates(plan: Plan) -> tuple[int, int]:
     return family.get(plan.model.family, trained), items
 
 
+def _bin_coordinates(plan: Plan, bins: Bins) -> tuple[int, int]:
+    """Return the same for sums on bins, where a row counts in one cell, or slot, of every column and pair."""
+    active = len(plan.contract.features) + len(bins.pairs)
+    rows, counted = plan.contract.rows_per_customer, len(plan.contract.features)
+    # A customer's part is made of its rows' parts, each rounded towards zero: no row may be lost in that.
+    steps = (active + 1) * rows**2
+    if plan.model.family != "additive":
+        slots = sum(len(c.values) or len(c.atoms) + bins.most for c in plan.contract.features) + active * 64
+        steps = (slots + 1) * (plan.model.hidden + 1 if plan.model.family == "mlp" else 1)
+    return steps, counted * rows**2
+
+
 def _summed_numbers(made: Mechanisms) -> tuple[Numbers, ...]:
     """Return the numbers of the sums of training, that of popularity last."""
     if made.summed is None:
@@ -195,12 +195,11 @@ def _summed_numbers(made: Mechanisms) -> tuple[Numbers, ...]:
     return (made.summed.update, made.summed.count or made.summed.update)
 
 
-def _recommended(plan: Plan, budgets: tuple[float, float], counts: tuple[int, int]) -> Mechanisms:
-    """Return the mechanisms of sums of statistics: every partner's own, or opened among all."""
+def _counted_first(plan: Plan, budgets: tuple[float, float], counts: tuple[int, int]) -> Mechanisms:
+    """Return the mechanisms of sums, of counts before all others: every partner's own, or opened among all."""
     privacy, rate, spare = plan.privacy, plan.training.sample_rate, plan.training.spare
     counted = countings(plan) + spare if countings(plan) else 0
-    share = (plan.recommendation or Recommendation()).counts
-    counting, update = _least_pair(budgets[0], privacy.delta, rate=rate, counts=(counted, counts[0]), share=share)
+    counting, update = least_pair(budgets[0], privacy.delta, rate=rate, counts=(counted, counts[0]), share=_share(plan))
     if privacy.trust == SECURE:
         histogram = least_of_all(budgets[1], privacy.delta, counts[1])
         return _summed(plan, (update, histogram), counts, (counting, counted))
@@ -222,14 +221,29 @@ def _recommended(plan: Plan, budgets: tuple[float, float], counts: tuple[int, in
     )
 
 
+def _share(plan: Plan) -> float:
+    """Return the share of the training budget that is for counting first."""
+    return plan.bins.counts if plan.bins is not None else (plan.recommendation or Recommendation()).counts
+
+
 @functools.lru_cache(maxsize=64)
-def _least_pair(
+def least_pair(
     budget: float, delta: float, *, rate: float, counts: tuple[int, int], share: float
 ) -> tuple[float, float]:
-    """Return the noise of sums of popularity and of the others: a share of the budget for the first, all else after.
+    """Return the noise of sums that count first and of the others: a share of the budget for the first, then all else.
 
     The share is one of squared multipliers, which is exact for Gaussians over all customers (Dong, Roth and Su 2022,
     corollary 3.3); for the others it is where the search begins, and the accountant has the last word.
+
+    Args:
+        budget: Epsilon for both.
+        delta: Delta of it.
+        rate: Poisson rate of the others; counts are over all customers.
+        counts: How many sums there are of either.
+        share: In (0, 1), for the first.
+
+    Raises:
+        PlanFault: The share leaves too little for counting.
     """
     counted, updates = counts
     if not counted:
@@ -238,7 +252,7 @@ def _least_pair(
     counting = PoissonGaussian(math.ceil(first * GRAIN) / GRAIN, 1.0, counted)
     if not counting.valid():  # a ledger that held it could not be read any more
         fix = "raise it, or ask for more epsilon"
-        raise PlanFault(Fault("plan.recommendation.counts", "leaves too little for counting items", fix))
+        raise PlanFault(Fault("the plan's share for counts", "leaves too little for counting", fix))
     update = least_noise(lambda noise: epsilon([counting, PoissonGaussian(noise, rate, updates)], delta), budget)
     return counting.noise_multiplier, update
 

@@ -15,7 +15,9 @@ from coterie.privacy.schema import LATER, integer, number, one_of, text
 __all__ = ["Column", "Contract", "Interactions"]
 
 _WIDEST = 5000  # features: what a coordinator may make a partner hold in memory for each row
+_MOST_WORDS = 1000  # of a vocabulary
 _CELLS: dict[str, object] = {**one_of("randomised", "searchable"), **LATER}
+_LATER_COLUMN = {"cells": "randomised", "atoms": (), "spacing": "even", "use": "feature"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,15 @@ class Column:
         values: The vocabulary of a categorical column.
         outside: A value beyond the bounds or vocabulary is an "error", or is "clip"ped to the bounds
             (numeric) or encoded as no value (categorical) and counted locally.
-        missing: A missing value is an "error", or is encoded as the "centre" and counted locally.
+        missing: A missing value is an "error", or is encoded as the "centre" and counted locally; in a plan with
+            bins it has one of its own.
         cells: How the column is sealed where a table is exchanged cell by cell: "randomised", or "searchable", where
             equal values give equal cells (`docs/formats/cells.md` says what that tells).
+        atoms: Values of a numeric column that many customers have, such as 0 for what most never did; in a plan with
+            bins each is one of its own.
+        spacing: How a plan with bins cuts the range into fine cells where there are no edges: "even", or "log", cells
+            that grow with their distance from `low`, for amounts with a long tail.
+        use: "feature", or "audit": a categorical column that is read to measure fairness alone, and never learned from.
     """
 
     name: str = field(metadata=text(100))
@@ -48,6 +56,14 @@ class Column:
     outside: str = field(default="error", metadata=one_of("error", "clip"))
     missing: str = field(default="error", metadata=one_of("error", "centre"))
     cells: str = field(default="randomised", metadata=_CELLS)
+    atoms: tuple[float, ...] = field(default=(), metadata={**LATER})
+    spacing: str = field(default="even", metadata={**one_of("even", "log"), **LATER})
+    use: str = field(default="feature", metadata={**one_of("feature", "audit"), **LATER})
+
+    @property
+    def is_feature(self) -> bool:
+        """Whether models learn from it."""
+        return self.use == "feature"
 
     def faults(self, place: str) -> list[Fault]:
         """Return what is wrong with the column beyond its types."""
@@ -55,10 +71,10 @@ class Column:
         return self._categorical_faults(where) if self.kind == "categorical" else self._numeric_faults(where)
 
     def _categorical_faults(self, where: str) -> list[Fault]:
-        if len(set(self.values)) != len(self.values) or not 2 <= len(self.values) <= 1000:
-            return [Fault(where, "values must be 2 to 1000 different texts", "list the vocabulary")]
-        if self.low is not None or self.high is not None or self.edges:
-            return [Fault(where, "low, high and edges belong to numeric columns", "remove them")]
+        if len(set(self.values)) != len(self.values) or not 2 <= len(self.values) <= _MOST_WORDS:
+            return [Fault(where, f"values must be 2 to {_MOST_WORDS} different texts", "list the vocabulary")]
+        if self.low is not None or self.high is not None or self.edges or self.atoms or self.spacing != "even":
+            return [Fault(where, "low, high, edges, atoms and spacing belong to numeric columns", "remove them")]
         return []
 
     def _numeric_faults(self, where: str) -> list[Fault]:
@@ -70,6 +86,10 @@ class Column:
         inside = all(low < edge < high for edge in self.edges)
         if not inside or list(self.edges) != sorted(set(self.edges)):
             return [Fault(where, "edges must ascend strictly between low and high", "correct them")]
+        if list(self.atoms) != sorted(set(self.atoms)) or not all(low <= atom <= high for atom in self.atoms):
+            return [Fault(where, "atoms must ascend strictly from low to high", "correct them")]
+        if not self.is_feature:
+            return [Fault(where, "must be categorical, to be counted by its words", "give values, or drop use")]
         return []
 
 
@@ -146,10 +166,18 @@ class Contract:
         # Contracts that were approved before there were interactions, or kinds of cells, keep their name.
         if self.interactions is None:
             del table["interactions"]
-        for kept, name in ((table, "customer_cells"), *((column, "cells") for column in table["columns"])):
-            if kept[name] == "randomised":
-                del kept[name]
+        if table["customer_cells"] == "randomised":
+            del table["customer_cells"]
+        for column in table["columns"]:
+            for name, unsaid in _LATER_COLUMN.items():
+                if column[name] == unsaid:
+                    del column[name]
         return digest(table)
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """The columns that models learn from."""
+        return tuple(column for column in self.columns if column.is_feature)
 
     def faults(self, place: str) -> list[Fault]:
         """Return everything that is wrong beyond types and ranges."""
@@ -159,11 +187,12 @@ class Contract:
         names = [self.customer, self.label, *(column.name for column in self.columns)]
         if len(set(names)) != len(names):
             faults.append(Fault(f"{place}.columns", "a name is used twice", "give each column its own name"))
-        width = sum(len(column.values) or len(column.edges) + 1 for column in self.columns)
+        # A vocabulary that is too long by itself is one fault, not two.
+        width = sum(min(len(column.values), _MOST_WORDS) or len(column.edges) + 1 for column in self.features)
         if len(self.columns) > 500 or width > _WIDEST:
             rule = f"must encode to at most {_WIDEST} features from at most 500 columns"
             faults.append(Fault(f"{place}.columns", rule, "shorten vocabularies or edges"))
-        if not self.columns:
+        if not self.features:
             faults.append(Fault(f"{place}.columns", "is empty", "name at least one feature"))
         if not self.label:
             faults.append(Fault(f"{place}.label", "is missing", "name the column that says what happened"))

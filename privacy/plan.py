@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coterie.privacy.binterms import Bins
 from coterie.privacy.canonical import digest
 from coterie.privacy.contract import Contract
 from coterie.privacy.errors import FileFault
@@ -25,6 +26,7 @@ from coterie.privacy.terms import (
     NO_METRICS,
     NO_TRAINING,
     NOTHING,
+    PROPENSITY,
     RECOMMENDERS,
     ROWS,
     SECURE,
@@ -47,11 +49,13 @@ from coterie.privacy.terms import (
 __all__ = [
     "COUNTS",
     "MATCHING",
+    "PROPENSITY",
     "RECOMMENDERS",
     "ROWS",
     "SECURE",
     "TOKENS",
     "TRAINED",
+    "Bins",
     "Catalogued",
     "Cohort",
     "Matching",
@@ -90,6 +94,7 @@ class Plan:
         catalogue: The items, for recommendation; None otherwise.
         recommendation: How the recommender is made; None for the defaults.
         matching: How customers are matched before all else; None where they are not.
+        bins: The private bins that a propensity model learns on; None for the contract's public encoding.
     """
 
     name: str = field(metadata=text(60))
@@ -108,6 +113,7 @@ class Plan:
     catalogue: Catalogued | None = None
     recommendation: Recommendation | None = None
     matching: Matching | None = None
+    bins: Bins | None = None
 
     @property
     def matches(self) -> bool:
@@ -123,6 +129,17 @@ class Plan:
     def recommends(self) -> bool:
         """Whether the plan makes a recommender: every step of it is then a sum of whole numbers."""
         return self.task == "recommendation"
+
+    @property
+    def grouped(self) -> int:
+        """By how many groups histograms count customers: the words of a column, and none; 1 where they do not."""
+        named = (column for column in self.contract.columns if self.metrics.groups == column.name)
+        return next((len(column.values) + 1 for column in named), 1)
+
+    @property
+    def histogram_shape(self) -> tuple[int, int]:
+        """Rows and bins of a histogram of held-out customers: two rows for each group."""
+        return 2 * self.grouped, self.metrics.bins
 
     @property
     def parts(self) -> int:

@@ -6,12 +6,14 @@ Nothing here depends on data. A plan that breaks a rule is read by nobody, so th
 import dataclasses
 from typing import TYPE_CHECKING
 
+from coterie.privacy.binrules import bin_faults, group_faults
 from coterie.privacy.errors import Fault
 from coterie.privacy.terms import (
     COUNTS,
     MATCHING,
     NO_TRAINING,
     PERSON,
+    PROPENSITY,
     RECOMMENDERS,
     ROWS,
     SECURE,
@@ -45,7 +47,8 @@ def faults_of(plan: "Plan", place: str) -> list[Fault]:
     if plan.privacy.trust == SECURE:
         faults += _secure_faults(plan, place)
     faults += [*_task_faults(plan, place), *_unit_faults(plan, place)]
-    faults += [*_match_faults(plan, place), *_shared_faults(plan, place)]
+    faults += [*_match_faults(plan, place), *_shared_faults(plan, place), *bin_faults(plan, place)]
+    faults += group_faults(plan, place)
     return faults if plan.matches else [*faults, *plan.contract.faults(f"{place}: contract")]
 
 
@@ -106,7 +109,7 @@ def _task_faults(plan: "Plan", place: str) -> list[Fault]:
     if family == "none" or training.rounds == 0:
         fix = "add [model], [training] and [metrics]"
         faults.append(Fault(f"{place}: training", "is missing: only matching trains nothing", fix))
-    if plan.recommends != (family in {"auto", *RECOMMENDERS}):
+    if family not in ({"auto", *RECOMMENDERS} if plan.recommends else {"auto", "none", *PROPENSITY}):
         faults.append(Fault(f"{place}: model.family", f"is none for {plan.task}", "choose another"))
     parts = (plan.contract.interactions is not None, plan.catalogue is not None)
     if parts != (plan.recommends, plan.recommends) or (plan.recommendation is not None and not plan.recommends):
@@ -152,7 +155,8 @@ def _trains_something(plan: "Plan") -> bool:
     extra = (plan.contract.label, plan.contract.columns, plan.contract.interactions, plan.catalogue, plan.secure)
     spare = dataclasses.replace(plan.training, spare=0)
     plain = (plan.model.family, spare, plan.metrics.rounds) == ("none", NO_TRAINING, ())
-    return any(extra) or plan.recommendation is not None or not plain or plan.privacy.trust == SECURE
+    told = plan.recommendation is not None or plan.bins is not None
+    return any(extra) or told or not plain or plan.privacy.trust == SECURE
 
 
 def _shared_faults(plan: "Plan", place: str) -> list[Fault]:

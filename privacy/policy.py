@@ -11,7 +11,7 @@ from typing import Any
 from coterie.privacy.canonical import digest
 from coterie.privacy.charges import Limit
 from coterie.privacy.errors import FileFault
-from coterie.privacy.plan import COUNTS, RECOMMENDERS, ROWS, SECURE, TOKENS
+from coterie.privacy.plan import COUNTS, PROPENSITY, RECOMMENDERS, ROWS, SECURE, TOKENS
 from coterie.privacy.redlines import RedLines, unreadable
 from coterie.privacy.renyi import Filter
 from coterie.privacy.schema import integer, load, number, one_of, parse, text
@@ -147,7 +147,7 @@ class Policy:
     purposes: tuple[str, ...] = field(metadata=text(100))
     columns: tuple[str, ...] = field(metadata=text(100))
     special: tuple[str, ...] = field(default=(), metadata=text(100))
-    families: tuple[str, ...] = field(metadata=one_of("logistic", "mlp", *RECOMMENDERS))
+    families: tuple[str, ...] = field(metadata=one_of(*PROPENSITY, *RECOMMENDERS))
     trust: tuple[str, ...] = field(metadata=one_of("local", SECURE))
     minimum_partners: int = field(metadata=integer(1, 1000))
     minimum_customers: int = field(metadata=integer(10, 1_000_000_000))

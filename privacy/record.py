@@ -58,6 +58,12 @@ class StudyRecord:
         receipts = [asdict(receipt) for receipt in self.receipts]
         return {"plan": self.plan, "model": self.model, "metrics": dict(self.metrics), "receipts": receipts}
 
+    @property
+    def calibration(self) -> dict[str, float]:
+        """Return the private calibration of log-odds, its "slope" and "intercept"; empty where there is none."""
+        slope, intercept = self.metrics.get("calibration_slope"), self.metrics.get("calibration_intercept")
+        return {} if slope is None or intercept is None else {"slope": slope, "intercept": intercept}
+
     def digest(self) -> str:
         """Return the digest that names the record."""
         return digest(self.to_dict())

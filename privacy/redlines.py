@@ -27,7 +27,8 @@ class RedLines:
     Args:
         purposes: Purposes that are never served; "credit.*" is `credit` and all that begins with `credit.`.
         attributes: Columns that are never used, in whatever role.
-        protected: Columns that are never learned from and never predicted, but under a purpose in `audits`.
+        protected: Columns that are never learned from and never predicted, but under a purpose in `audits`. To count
+            held-out scores by them, for fairness, is not to learn from them.
         audits: Purposes that may use protected columns, such as a measurement of fairness.
     """
 
@@ -78,7 +79,7 @@ def crossings(plan: Plan, lines: RedLines, *, divided_by: str = "") -> list[Faul
 def _learned(plan: Plan) -> dict[str, str]:
     """Return the columns from which a model is made, by their place in the plan; the label is what it predicts."""
     contract = plan.contract
-    learned = {f"plan.contract.columns.{column.name}": column.name for column in contract.columns}
+    learned = {f"plan.contract.columns.{column.name}": column.name for column in contract.features}
     rows = contract.interactions
     if rows is not None:
         parts = {"item": rows.item, "time": rows.time, "value": rows.value or ""}
@@ -88,7 +89,8 @@ def _learned(plan: Plan) -> dict[str, str]:
 
 def _read(plan: Plan, divided_by: str) -> dict[str, str]:
     """Return every column that a plan has its partners read, by its place."""
-    read = {"plan.contract.customer": plan.contract.customer, **_learned(plan)}
+    measured = {f"plan.contract.columns.{c.name}": c.name for c in plan.contract.columns if not c.is_feature}
+    read = {"plan.contract.customer": plan.contract.customer, **_learned(plan), **measured}
     return read | ({"plan.cohort.segments": divided_by} if divided_by else {})
 
 

@@ -88,7 +88,7 @@ class ModelUpdate:
 
 @dataclass(frozen=True)
 class PartnerSum:
-    """One partner's noisy sum over its training customers, in whole numbers: popularity, co-occurrence or gradients.
+    """One partner's noisy sum over its training customers, in whole numbers: counts, co-occurrence or gradients.
 
     Leaks: the sum with discrete Gaussian noise on every coordinate, which costs no more than the Gaussian that its
     event states (`events.DistributedGaussian` with one share); nothing else of the training customers.
@@ -135,7 +135,7 @@ class ScoreHistogram:
         model: Digest of the weights that were scored.
         event: What pays for it.
         arrays: One array, int64, shape (2, bins): row 0 counts label 0; for recommenders it counts ranks by popularity,
-            and row 1 those by the model.
+            and row 1 those by the model. Where the plan counts by groups, two such rows for each group.
     """
 
     kind: ClassVar[str] = "score-histogram"

@@ -4,6 +4,7 @@ trust "local"                 train/ROUND: one update of local steps;   evaluate
 trust "secure-aggregation"    train/STEP: one secure sum for each step of every round, counted through;
                               evaluate/ROUND: one secure sum of histograms
 matching                      match/GROUP for each group of customers, paid by one list; nothing else of the above
+private bins                  count/1, before all else: one sum of counts of fine cells; the others are sums, as below
 recommendation                count/1, before all else: one sum of items' popularity (not for the family of that name);
                               train/STEP and evaluate/ROUND as above, secure sums or each partner's own by the trust
 """
@@ -32,12 +33,12 @@ COUNTED = f"{MATCH}/counts"
 
 def summed(plan: Plan) -> bool:
     """Return whether every step of training is a sum of whole numbers, opened among partners or each one's own."""
-    return plan.privacy.trust == SECURE or plan.recommends
+    return plan.privacy.trust == SECURE or plan.recommends or plan.bins is not None
 
 
 def countings(plan: Plan) -> int:
-    """Return how many sums of items' popularity the study has, without spare attempts."""
-    return int(plan.recommends and plan.model.family != "popularity")
+    """Return how many sums the study counts first, of items' popularity or cells, without spare attempts."""
+    return int(plan.bins is not None or (plan.recommends and plan.model.family != "popularity"))
 
 
 def trainings(plan: Plan) -> int:

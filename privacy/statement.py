@@ -11,6 +11,7 @@ from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.events import DistributedGaussian, Event, copies_of
 from coterie.privacy.overlaps import Counted, disclosed_words, match_words, shares, told_row, told_shares, uncovered
 from coterie.privacy.plan import SECURE, Plan
+from coterie.privacy.schedule import summed
 
 __all__ = ["NOT_COVERED", "not_covered", "not_covered_by", "share_of", "statement", "study_bound"]
 
@@ -177,7 +178,7 @@ def not_covered_by(plan: Plan) -> tuple[str, ...]:
     if plan.matches:
         return (*uncovered(plan), *(words for words in NOT_COVERED if words not in _OF_TRAINING))
     texts = (*disclosed_words(plan), *not_covered(plan.privacy.trust))
-    if plan.recommends and plan.privacy.trust != SECURE:
+    if summed(plan) and plan.privacy.trust != SECURE:
         return (*(words for words in texts if words != _FLOATS), _SUMMED[-1])
     return texts
 

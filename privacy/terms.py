@@ -12,6 +12,7 @@ __all__ = [
     "NO_METRICS",
     "NO_TRAINING",
     "PERSON",
+    "PROPENSITY",
     "RECOMMENDERS",
     "ROWS",
     "SECURE",
@@ -37,6 +38,8 @@ CUSTOMER, PERSON = "customer of one partner", "person at up to k partners"
 
 TRAINED = ("two-tower", "mf-bpr", "mf-softmax", "neumf")
 """Recommenders that are trained by clipped gradients."""
+
+PROPENSITY = ("additive", "logistic", "mlp")
 
 RECOMMENDERS = ("popularity", "item-gram", "ials", *TRAINED)
 
@@ -67,12 +70,12 @@ class Model:
     """What is trained.
 
     Args:
-        family: "logistic", or "mlp" with one hidden layer; for recommendation one of `RECOMMENDERS`, or "auto", which a
-            rule on public facts replaces before the plan is signed; for matching "none".
+        family: "additive" on private bins, "logistic", or "mlp" with one hidden layer; for recommendation one of
+            `RECOMMENDERS`; "auto", which a rule on public facts replaces before signing; for matching "none".
         hidden: Width of the hidden layer (mlp alone).
     """
 
-    family: str = field(metadata=one_of("none", "logistic", "mlp", "auto", *RECOMMENDERS))
+    family: str = field(metadata=one_of("none", "auto", *PROPENSITY, *RECOMMENDERS))
     hidden: int = field(default=32, metadata=integer(1, 1024))
 
 
@@ -202,13 +205,14 @@ class Secure:
     Args:
         batch_cap: Customers for whom a sum of one partner has room, in every coordinate; what lies beyond is cut off,
             at no loss of privacy. Twice the largest sample that the declared sizes lead to when left out.
-        optimizer: "sgd" or "adam".
-        momentum: Of SGD, in [0, 1).
+        optimizer: "sgd", "adam", or "newton": SGD along gradients divided by the curvature that the plan's private bins
+            lead to.
+        momentum: Of SGD and newton, in [0, 1).
         averaging: Decay of the average over steps that is published, in [0, 1); 0 publishes the last step.
     """
 
     batch_cap: int | None = field(default=None, metadata=integer(1, 1_000_000_000))
-    optimizer: str = field(default="sgd", metadata=one_of("sgd", "adam"))
+    optimizer: str = field(default="sgd", metadata=one_of("sgd", "adam", "newton"))
     momentum: float = field(default=0.0, metadata=number(0, 1, ends="[)"))
     averaging: float = field(default=0.0, metadata=number(0, 1, ends="[)"))
 
@@ -220,10 +224,13 @@ class Metrics:
     Args:
         rounds: Rounds after which held-out score histograms are released; the last one is the result.
         bins: Bins of a histogram, equal in log-odds from -6 to 6, the outer ones open.
+        groups: A categorical column of the contract, such as a protected attribute: histograms count its words, and
+            who has none, apart, at no further cost.
     """
 
     rounds: tuple[int, ...]
     bins: int = field(default=24, metadata=integer(4, 200))
+    groups: str = field(default="", metadata={**text(100, least=0), **LATER})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def longest_histogram(plan: Plan, mechanisms: Mechanisms, partner: str) -> float
     event = mechanisms.histogram
     if not isinstance(event, DiscreteGaussian):
         return math.inf
-    cells = 2 * plan.metrics.bins
+    cells = math.prod(plan.histogram_shape)
     cell = event.sigma * math.sqrt(2 * (_TAIL + math.log(2 * cells)))
     return _ROOM * _declared(plan, partner) + cell * math.sqrt(cells)
 

@@ -38,7 +38,7 @@ class OpenStudy(SummedStudy):
         return Total(np.sum([arrays[one] for one in names], axis=0, dtype=np.int64), names)
 
     def _histograms(self, name: str, round_: int) -> Counts | None:
-        shape = (2, self._plan.metrics.bins)
+        shape = self._plan.histogram_shape
         return self._asked(name, self.progress.weights, shape=shape, round_=round_) or None
 
     def _round_over(self) -> None:

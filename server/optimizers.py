@@ -5,9 +5,9 @@ take the same steps again, and gets the same bits.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class OptimizerSettings:
     """How steps are taken; all public.
 
     Args:
-        kind: "sgd", with momentum, or "adam".
+        kind: "sgd", with momentum, or "adam"; "newton" is sgd along gradients that were divided by a curvature.
         learning_rate: Step size, above 0.
         momentum: Share of the running gradient that is kept each step, in [0, 1); beta1 of Adam.
         averaging: Share of the running average of weights that is kept each step, in [0, 1); 0 publishes the last.
@@ -36,15 +36,15 @@ class OptimizerSettings:
         ValueError: A setting is out of its range.
     """
 
-    kind: Literal["sgd", "adam"]
+    kind: Literal["sgd", "adam", "newton"]
     learning_rate: float
     momentum: float
     averaging: float
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        if self.kind not in {"sgd", "adam"}:
-            raise ValueError(f"optimiser {self.kind!r} is not one of sgd, adam")
+        if self.kind not in {"sgd", "adam", "newton"}:
+            raise ValueError(f"optimiser {self.kind!r} is not one of sgd, adam, newton")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError("the learning rate is not a number above 0")
         if not (0 <= self.momentum < 1 and 0 <= self.averaging < 1):
@@ -79,7 +79,7 @@ class OptimizerState:
 def optimizer_settings(plan: Plan, secure: Secure) -> OptimizerSettings:
     """Return how a plan with secure sums takes its steps."""
     return OptimizerSettings(
-        kind="adam" if secure.optimizer == "adam" else "sgd",
+        kind=cast("Literal['sgd', 'adam', 'newton']", secure.optimizer),
         learning_rate=plan.training.learning_rate,
         momentum=secure.momentum,
         averaging=secure.averaging,
@@ -92,13 +92,20 @@ def split_flat(flat: NDArray[np.float64], shapes: Sequence[tuple[int, ...]]) -> 
     return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
 
 
-def advance(settings: OptimizerSettings, state: OptimizerState, gradient: Sequence[NDArray[Any]]) -> OptimizerState:
+def advance(
+    settings: OptimizerSettings,
+    state: OptimizerState,
+    gradient: Sequence[NDArray[Any]],
+    *,
+    within: Callable[[Weights], Weights] = lambda weights: weights,
+) -> OptimizerState:
     """Take one step.
 
     Args:
         settings: How.
         state: From where; it stays as it is.
         gradient: The noisy mean gradient at `state.weights`, in parameter order.
+        within: Returns the nearest weights that are allowed.
 
     Returns:
         The state after the step.
@@ -114,6 +121,7 @@ def advance(settings: OptimizerSettings, state: OptimizerState, gradient: Sequen
         (w.astype(np.float64) - settings.learning_rate * move).astype(np.float32)
         for w, move in zip(state.weights, moves, strict=True)
     )
+    weights = within(weights)
     average = _kept(settings.averaging, state.average, weights)
     return OptimizerState(state.step + 1, weights, first, second, average)
 

@@ -98,6 +98,8 @@ def publish(folder: Path, books: Books, *, signed: SignedPlan, progress: Progres
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": statement(plan, calibrate(plan))}
     about["provenance"] = asdict(made)
+    if record.calibration:
+        about["calibration"] = record.calibration
     data = model_bytes(ModelFile(plan.model.family, plan.model.hidden, progress.weights, about))
     told = {"format": _FORMAT, "file": _sha256(data), "provenance": asdict(made)}
     told["record"] = json.loads(sign_record(record, identity))
@@ -210,6 +212,8 @@ def _checked(path: Path, data: bytes, table: Mapping[str, Any]) -> Published:
     row = Model(told.plan, told.name, told.version, told.model, told.record, told.at)
     follows = _provenance(plan, record, row, told.coordinator) == told and record.plan == plan.digest() == told.plan
     if not follows or weights_digest(model.weights) != told.model or model.about["provenance"] != table["provenance"]:
+        raise ValueError
+    if model.about.get("calibration", {}) != record.calibration:
         raise ValueError
     return told
 

@@ -4,7 +4,6 @@ Partners count each held-out customer once, by the place of its last item under 
 the floor, in row 0, and the model's in row 1. All that is computed from the noisy counts costs nothing more.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +12,8 @@ from numpy.typing import NDArray
 
 from coterie.clients.task import recommender_of
 from coterie.models.rankcounts import Estimate, metrics_from_rank_counts, rank_bins
-from coterie.privacy.calibration import calibrate
-from coterie.privacy.events import DistributedGaussian
 from coterie.privacy.plan import Plan
-from coterie.privacy.schedule import EVALUATE
+from coterie.server.noises import answered, histogram_noise
 from coterie.server.registry import Progress
 
 __all__ = ["FLOOR", "MODEL", "RankRelease", "rank_metrics", "rank_releases"]
@@ -60,19 +57,15 @@ class RankRelease:
 
 def rank_releases(plan: Plan, progress: Progress) -> list[RankRelease]:
     """Return the charged counts of every round that has some, in order."""
-    settings, event = recommender_of(plan), calibrate(plan).histogram
+    settings = recommender_of(plan)
     edges = rank_bins(settings.items, plan.metrics.bins)
     found = []
     for number, by_partner in sorted(progress.histograms.items()):
         if not by_partner:
             continue
         counts = np.sum([by_partner[name] for name in sorted(by_partner)], axis=0)[:, : len(edges) - 1]
-        if isinstance(event, DistributedGaussian):
-            partners = len({one.partner for one in progress.receipts if one.step == f"{EVALUATE}/{number}"})
-            one = event.share / (event.sensitivity // plan.parts)
-        else:
-            partners, one = len(by_partner), event.sigma
-        found.append(RankRelease(number, partners, edges, counts, math.sqrt(partners) * one, settings.longest))
+        partners, noise = answered(plan, progress, number), histogram_noise(plan, progress, number)
+        found.append(RankRelease(number, partners, edges, counts, noise, settings.longest))
     return found
 
 

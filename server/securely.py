@@ -5,6 +5,7 @@ of items has one before all else. A sum that fails is tried anew, in a new epoch
 spare attempts.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -42,12 +43,13 @@ class SecureStudy(SummedStudy):
         self._sums = None
 
     def _histograms(self, name: str, round_: int) -> Counts | None:
-        bins = self._plan.metrics.bins
-        opened = self._opened(name, (name,), self.progress.weights, size=2 * bins, round_=round_)
+        shape = self._plan.histogram_shape
+        size = math.prod(shape)
+        opened = self._opened(name, (name,), self.progress.weights, size=size, round_=round_)
         self.progress = self._news(replace(self.progress, attempt=0))
         self._sums = None
         units = self._event(name).sensitivity // self._plan.parts
-        return {ALL: np.rint(opened.total / units).astype(np.int64).reshape(2, bins)}
+        return {ALL: np.rint(opened.total / units).astype(np.int64).reshape(shape)}
 
     def _opened(self, name: str, rest: tuple[str, ...], weights: Weights, *, size: int, round_: int) -> Total:
         """Make a sum, in the epoch that is open or in a new one; anew while there are spare attempts."""

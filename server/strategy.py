@@ -68,7 +68,7 @@ class PlanStrategy(Strategy):
             attempts: Attempt to ask for, by partner.
         """
         step = f"{kind}/{round_}"
-        shapes = weight_shapes(self._plan) if kind == TRAIN else ((2, self._plan.metrics.bins),)
+        shapes = weight_shapes(self._plan) if kind == TRAIN else (self._plan.histogram_shape,)
         dtype = "float32" if kind == TRAIN else "int64"
         model = weights_digest(weights)
         messages = []

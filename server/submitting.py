@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from coterie.privacy.chosen import chosen_propensity
 from coterie.privacy.errors import Fault, FileFault
 from coterie.privacy.signed import sign
 from coterie.privacy.study import read_study
@@ -26,7 +27,7 @@ def submit(office: Office, books: Books, study: Path) -> Study:
         FileFault: A partner has no key and was not admitted.
         BooksFault: The books cannot be used.
     """
-    plan = read_study(study).plan
+    plan = chosen_propensity(read_study(study).plan)
     admitted = {member.name: member.key for member in books.members() if member.revoked is None}
     strangers = [partner.name for partner in plan.partners if not partner.key and partner.name not in admitted]
     if strangers:

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from coterie.models.propensity import Weights
 from coterie.privacy.errors import Fault
-from coterie.privacy.plan import Plan, Secure
+from coterie.privacy.plan import Plan
 from coterie.privacy.schedule import EVALUATE, releases_of, trained
 from coterie.server.cohort import Cohort
 from coterie.server.conduct import Conduct, Seen
-from coterie.server.optimizers import OptimizerState, optimizer_settings, published
+from coterie.server.optimizers import OptimizerState
 from coterie.server.registry import Counts, Progress, Registry
 from coterie.server.rounds import StudyAborted
-from coterie.server.steps import Total, size_of, stepped
+from coterie.server.steps import Total, size_of, stepped, told
 
 __all__ = ["SummedStudy"]
 
@@ -35,7 +35,6 @@ class SummedStudy(ABC):
     def __init__(self, conduct: Conduct, cohort: Cohort, registry: Registry, progress: Progress) -> None:
         self._conduct, self._cohort, self._registry = conduct, cohort, registry
         self._plan: Plan = conduct.plan
-        self._settings = optimizer_settings(self._plan, self._plan.secure or Secure())
         self.progress = replace(progress, optimizer=progress.optimizer or OptimizerState.start(progress.weights))
 
     def round(self, round_: int, unless_stopped: Callable[[], None]) -> Progress:
@@ -72,7 +71,7 @@ class SummedStudy(ABC):
 
     @abstractmethod
     def _histograms(self, name: str, round_: int) -> Counts | None:
-        """Return a round's noisy histograms, int64, (2, bins), by whose customers they count; None where too few came.
+        """Return a round's noisy histograms, int64, by whose customers they count; None where too few came.
 
         Raises:
             StudyAborted: Likewise.
@@ -86,7 +85,7 @@ class SummedStudy(ABC):
         state = self.progress.optimizer or OptimizerState.start(self.progress.weights)
         opened = self._opened(name, rest, state.weights, size=size_of(self._plan, name), round_=round_)
         state = stepped(self._plan, state, name, opened)
-        weights = published(self._settings, state)
+        weights = told(self._plan, state)
         news = replace(self.progress, step=number, attempt=0, optimizer=state, weights=weights)
         self.progress = self._news(news)
         self._registry.publish(self.progress)

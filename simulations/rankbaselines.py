@@ -5,8 +5,6 @@ the sums, and the noise. A partner alone under the same privacy pays the same ev
 to its own sums.
 """
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,32 +12,15 @@ from coterie.clients.recommendersums import Asked, recommender_total
 from coterie.clients.task import initial_weights, recommender_of
 from coterie.models.histories import Histories
 from coterie.models.recommenders import family
-from coterie.privacy.plan import TRAINED, Partner, Plan, Secure
+from coterie.privacy.plan import TRAINED, Plan, Secure
 from coterie.privacy.randomness import Stream
 from coterie.privacy.schedule import COUNT, trained
 from coterie.privacy.secagg.noise import discrete_gaussians
 from coterie.privacy.sums import numbers_of
-from coterie.privacy.terms import CUSTOMER
 from coterie.server.optimizers import OptimizerState, optimizer_settings, published
 from coterie.server.steps import Total, stepped
 
-__all__ = ["alone", "counted", "private", "without_noise"]
-
-
-def alone(plan: Plan, customers: int) -> Plan:
-    """Return the plan for one party that has all the data and adds all the noise itself.
-
-    It protects a customer of that one party: nobody is in parts, and nobody is matched. A person whom several parties
-    each keep apart so is protected less than the federation protects it, which favours the baseline.
-
-    Args:
-        plan: With any number of partners, under any trust.
-        customers: Order of magnitude of the party's customers.
-    """
-    privacy = dataclasses.replace(plan.privacy, trust="local", threshold=1, unit=CUSTOMER, partners_per_person=None)
-    cohort = dataclasses.replace(plan.cohort, partners=1)
-    roster = (Partner(name="alone", customers=customers),)
-    return dataclasses.replace(plan, partners=roster, privacy=privacy, cohort=cohort, matching=None)
+__all__ = ["counted", "private", "without_noise"]
 
 
 def private(
@@ -48,7 +29,7 @@ def private(
     """Take the plan's steps along one party's sums, with the noise that pays for the plan's epsilon.
 
     Args:
-        plan: Of one party, as `alone` returns it.
+        plan: Of one party, as `oneparty.alone` returns it.
         histories: Its training customers'.
         attributes: Encoded public attributes of the items.
         stream: Secret randomness of samples and noise.

@@ -17,7 +17,7 @@ from coterie.models.recommenders import family
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import RandomSource
 from coterie.server.coordinator import Seen, unless_stopped
-from coterie.simulations import rankbaselines
+from coterie.simulations import oneparty, rankbaselines
 from coterie.simulations.federation import Outcome, run_federation
 from coterie.simulations.histories import Kept, hold_back, together
 from coterie.simulations.partners import group_key_of
@@ -130,14 +130,14 @@ def _models(shop: _Shop, outcome: Outcome, random: RandomSource) -> dict[str, di
     """Return what each partner would score with, for every model that is compared."""
     plan, weights, names = shop.plan, outcome.progress.weights, list(shop.kept)
     declared = {partner.name: partner.customers for partner in plan.partners}
-    everybody = rankbaselines.alone(plan, sum(declared.values()))
+    everybody = oneparty.alone(plan, sum(declared.values()))
     counts = rankbaselines.counted(shop.whole, len(shop.catalogue))
     streams = {key: random.stream(f"baseline/{key}") for key in ("alone-private", "alone", "pooled")}
 
     def own(name: str, *, private: bool) -> Scorer:
         make = rankbaselines.private if private else rankbaselines.without_noise
         stream = streams["alone-private" if private else "alone"]
-        party = rankbaselines.alone(plan, declared[name])
+        party = oneparty.alone(plan, declared[name])
         return shop.scorer(make(party, shop.kept[name].seen, attributes=shop.attributes, stream=stream))
 
     pooled = rankbaselines.without_noise(everybody, shop.whole, attributes=shop.attributes, stream=streams["pooled"])

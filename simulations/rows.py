@@ -6,14 +6,14 @@ A deployment has no such view: this module is why a report marks some of its fig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coterie.clients.opening import open_table
-from coterie.clients.task import encoding_of
+from coterie.clients.predicting import inputs_of
 from coterie.clients.vault import CUSTOMERS, open_vault
-from coterie.models.features import encode
 from coterie.privacy.clock import now
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import OsSource
@@ -26,12 +26,12 @@ class Rows:
     """Encoded rows.
 
     Args:
-        features: Shape (rows, features).
+        features: What the plan's model takes of rows: encoded features, (rows, features), or cells, (rows, columns).
         labels: 0 or 1, shape (rows,).
         customer: Whole numbers, equal for rows of one customer at one partner, shape (rows,).
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     labels: NDArray[np.float32]
     customer: NDArray[np.int64]
 
@@ -56,7 +56,7 @@ def read_rows(plan: Plan, folders: Sequence[Path]) -> tuple[dict[str, Rows], dic
         with open_vault(folder, now) as vault:
             group_key = vault.workspace.group_key
             opened = open_table(vault.table(CUSTOMERS), plan.contract, group_key=group_key, stream=stream)
-        features = encode(encoding_of(plan.contract), opened.columns)
+        features = inputs_of(plan, opened.columns)
         for rows, mine in ((training, ~opened.held_out), (held_out, opened.held_out)):
             rows[partner.name] = Rows(features[mine], opened.labels[mine], opened.customer[mine])
     return training, held_out

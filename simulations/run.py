@@ -28,6 +28,7 @@ from coterie.models.modelfile import ModelFile, model_bytes
 from coterie.models.recommenders.choice import chosen_family
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.canonical import canonical
+from coterie.privacy.chosen import chosen_propensity
 from coterie.privacy.clock import now
 from coterie.privacy.durable import write_durably
 from coterie.privacy.errors import Fault, FileFault
@@ -36,6 +37,7 @@ from coterie.privacy.randomness import OsSource, RandomSource
 from coterie.privacy.statement import statement
 from coterie.privacy.study import Source, read_study
 from coterie.server.coordinator import Seen
+from coterie.server.recording import record_of
 from coterie.simulations import results, sources
 from coterie.simulations.matchtrial import check_matching, counted, counts_file, matched_simulation, run_match_trial
 from coterie.simulations.rankresults import ranked_simulation
@@ -175,6 +177,7 @@ def study_of(folder: Path, settings: Settings) -> tuple[Plan, Source]:
 
 def _chosen(plan: Plan) -> Plan:
     """Return the plan with the family that a rule on its public facts chooses, where it leaves the choice."""
+    plan = chosen_propensity(plan)
     if plan.model.family != "auto" or plan.catalogue is None:
         return plan
     customers = sum(partner.customers for partner in plan.partners)
@@ -189,6 +192,8 @@ def _keep(place: Path, trial: Trial, random: str, *, seconds: float) -> None:
     guarantee = statement(plan, calibrate(plan), random_source=random, overlap=told)
     if not plan.matches:
         about = {"plan": plan.to_dict(), "digest": plan.digest(), "guarantee": guarantee}
+        if fitted := record_of(plan, progress).calibration:
+            about["calibration"] = fitted
         model = ModelFile(plan.model.family, plan.model.hidden, progress.weights, about)
         write_durably(place / "model.safetensors", model_bytes(model))
     result = {

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coterie.models import metrics, propensity
+from coterie.clients.predicting import logits_of
+from coterie.models import metrics
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import calibrate
 from coterie.privacy.plan import Plan
@@ -123,7 +124,7 @@ def _distinct(by_partner: Mapping[str, Weights]) -> dict[str, Weights]:
 
 
 def _logits(plan: Plan, weights: Weights, rows: Rows) -> NDArray[np.float64]:
-    return propensity.logits(plan.model.family, plan.model.hidden, weights, rows.features)
+    return logits_of(plan, weights, rows.features)
 
 
 def _figures(logits: NDArray[np.float64], rows: Rows) -> dict[str, Any]:

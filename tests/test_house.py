@@ -52,6 +52,7 @@ KNOWS_FLOWER = {
 OPENS_ROWS = {
     "clients/opening.py",
     "clients/node.py",
+    "clients/binnedsums.py",
     "clients/parts.py",
     "clients/work.py",
     "clients/training.py",

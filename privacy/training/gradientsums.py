@@ -18,7 +18,7 @@ from coterie.privacy.randomness import Stream
 from coterie.privacy.secagg.numbers import greatest_norm
 from coterie.privacy.training.baskets import Baskets, Few, Public
 from coterie.privacy.training.engine import Engine
-from coterie.privacy.training.optimizer import CustomerOptimizer
+from coterie.privacy.training.optimizer import SumOptimizer
 from coterie.privacy.training.rowlookups import RowEmbedding, rowwise_module
 from coterie.privacy.training.rowwise import tree_sum
 from coterie.privacy.training.sums import whole_numbers
@@ -61,7 +61,7 @@ class GradientSettings:
             raise ValueError("no item of a customer would be used")
 
 
-class _RowSumOptimizer(CustomerOptimizer):
+class _RowSumOptimizer(SumOptimizer):
     """A `DPOptimizer` that adds up customers' clipped gradients as whole numbers, tables' by their rows.
 
     It takes no step and draws no noise: `noise_multiplier`, `max_grad_norm` and `expected_batch_size` play no part.
@@ -99,14 +99,6 @@ class _RowSumOptimizer(CustomerOptimizer):
                 few.put(total, numbers.reshape(shape))
             else:
                 total.add_(numbers.sum(dim=0).view_as(total))
-
-    def add_noise(self) -> None:
-        """Refuse: a step along a sum without noise would be a release that nobody paid for.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError("whole-number sums are masked and opened among partners, never stepped along")
 
     def total(self) -> torch.Tensor:
         """Return the total, int64, (parameters,), each coordinate held within the bound; nothing of it stays."""

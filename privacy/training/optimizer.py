@@ -6,7 +6,7 @@ from opacus.optimizers import DPOptimizer
 from coterie.privacy.randomness import Stream
 from coterie.privacy.training.rowwise import tree_sum
 
-__all__ = ["CustomerOptimizer", "SecretNoiseOptimizer"]
+__all__ = ["CustomerOptimizer", "SecretNoiseOptimizer", "SumOptimizer"]
 
 
 # Opacus ships no types.
@@ -19,6 +19,18 @@ class CustomerOptimizer(DPOptimizer):  # type: ignore[misc]
         squares = [gradient.flatten(start_dim=1).square() for gradient in gradients]
         # By trees: a customer's norm depends on its gradient alone, in every bit.
         return gradients, tree_sum(torch.cat(squares, dim=1), dim=1).sqrt()
+
+
+class SumOptimizer(CustomerOptimizer):
+    """A `DPOptimizer` that adds customers up and takes no step: others mask its sums, add noise and open them."""
+
+    def add_noise(self) -> None:
+        """Refuse: a step along a sum without noise would be a release that nobody paid for.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError("whole-number sums are masked and opened among partners, never stepped along")
 
 
 class SecretNoiseOptimizer(CustomerOptimizer):

@@ -16,7 +16,7 @@ from coterie.privacy.randomness import Stream
 from coterie.privacy.secagg.numbers import greatest_norm
 from coterie.privacy.training.customers import Customers
 from coterie.privacy.training.engine import Engine
-from coterie.privacy.training.optimizer import CustomerOptimizer
+from coterie.privacy.training.optimizer import SumOptimizer
 
 __all__ = ["IntegerSumOptimizer", "SumSettings", "Summer", "greatest_norm", "whole_numbers"]
 
@@ -81,7 +81,7 @@ def whole_numbers(gradients: torch.Tensor, norms: torch.Tensor, *, clip: float, 
     return whole * kept[:, None]
 
 
-class IntegerSumOptimizer(CustomerOptimizer):
+class IntegerSumOptimizer(SumOptimizer):
     """A `DPOptimizer` that adds up customers' clipped gradients as whole numbers, over as many samples as it is given.
 
     It takes no step and draws no noise: `noise_multiplier`, `max_grad_norm` and `expected_batch_size` play no part.
@@ -114,14 +114,6 @@ class IntegerSumOptimizer(CustomerOptimizer):
         settings = self._settings
         whole = whole_numbers(together, norms, clip=settings.clip, sensitivity=settings.sensitivity)
         self._total += whole.sum(dim=0)
-
-    def add_noise(self) -> None:
-        """Refuse: a step along a sum without noise would be a release that nobody paid for.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError("whole-number sums are masked and opened among partners, never stepped along")
 
     def total(self) -> torch.Tensor:
         """Return the total, int64, (parameters,), each coordinate held within the bound; the next is from zero."""

@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from coterie.privacy.auditing.conformance import Check, failed
 from coterie.privacy.randomness import RandomSource
+from coterie.simulations.attacks.binnedcanaries import AUDITED_BINS, audit_bins, infer_rows
+from coterie.simulations.attacks.binnedchecks import run_binned_checks
 from coterie.simulations.attacks.canaries import CONFIDENCE, DELTA, Audited, audit_canaries
 from coterie.simulations.attacks.conforming import run_checks
 from coterie.simulations.attacks.membership import Membership, infer_membership
@@ -15,7 +17,8 @@ from coterie.simulations.attacks.recommenderchecks import run_recommender_checks
 
 __all__ = ["BLIND", "CAVEAT", "GATED", "TASKS", "AttackReport", "run_audit"]
 
-TASKS = ("propensity", "recommendation")
+TASKS = ("propensity", "bins", "recommendation")
+"""What can be attacked: models of local training, models on private bins, and recommenders."""
 
 GATED = 1.5  # the greatest claim that so few canaries can be expected to refute
 
@@ -29,10 +32,14 @@ CAVEAT = (
 BLIND = (
     "noise that is a third too small or less (the checks from inside see 2 %)",
     "noise used twice, by the final model alone (the published models and the checks see it), and by no attack on a "
-    "recommender (the checks see it)",
+    "recommender or on bins (the checks see it)",
     "a recommender's noise that is too small in some cells of its sums alone (the checks see it)",
     "a customer of a recommender who weighs too much for having more items than a canary, or who is there twice (the "
     "checks see it)",
+    "too little noise in the count for bins alone, which has a tenth of the budget, unless there is next to none (the "
+    "checks see 2 %)",
+    "bins that a partner makes of its raw counts, not of the noisy ones (the checks see it)",
+    "a customer who weighs too much for having three rows or more, or rows that differ (the checks see it)",
     "noise that somebody else can foresee, such as a seed that leaked",
     "an accountant that is wrong: audit and plan believe the same one",
     "floating-point noise that betrays the sum it was added to, in its lowest bits",
@@ -107,28 +114,20 @@ def run_audit(
         canaries: How many for each claim and model.
         random: Where noise comes from: the operating system, but for tests.
         show: Told what is going on.
-        tasks: What is attacked, of `TASKS`.
+        tasks: What is attacked, of `TASKS`, in their order.
     """
     checks: list[Check] = []
     audited: list[Audited] = []
     membership: list[Membership] = []
-    if TASKS[0] in tasks:
-        show("measuring noise, sampling and clipping")
-        checks += run_checks(random)
+    for attacked in (_ATTACKED[task] for task in TASKS if task in tasks):
+        show(f"measuring {attacked.measured}")
+        checks += attacked.check(random)
         for claim in claims:
-            show(f"epsilon {claim:g}: training with {canaries} canaries")
-            audited.append(audit_canaries(claim, canaries=canaries, random=random))
-            show(f"epsilon {claim:g}: guessing members")
-            membership.append(infer_membership(claim, random=random))
-    if TASKS[1] in tasks:
-        show("measuring recommenders' sums")
-        checks += run_recommender_checks(random)
-        for claim in claims:
-            for kind in AUDITED:
-                show(f"epsilon {claim:g}: {kind} with {canaries} canaries")
-                audited.append(audit_recommender(kind, claim, canaries=canaries, random=random))
-            show(f"epsilon {claim:g}: guessing whose histories a recommender knows")
-            membership.append(infer_history(claim, random=random))
+            for model in attacked.models:
+                show(f"epsilon {claim:g}: {model} with {canaries} canaries")
+                audited.append(attacked.audit(model, claim, canaries=canaries, random=random))
+            show(f"epsilon {claim:g}: {attacked.guessing}")
+            membership.append(attacked.infer(claim, random=random))
     return AttackReport(
         canaries=canaries,
         random_source=random.name,
@@ -136,6 +135,60 @@ def run_audit(
         checks=tuple(checks),
         membership=tuple(membership),
     )
+
+
+class _Audit(Protocol):
+    def __call__(self, name: str, claim: float, /, *, canaries: int, random: RandomSource) -> Audited:
+        """Attack a model's claim."""
+
+
+class _Infer(Protocol):
+    def __call__(self, claim: float, /, *, random: RandomSource) -> Membership:
+        """Guess at members."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attacked:
+    """How one task is attacked, and in which words that is told."""
+
+    models: tuple[str, ...]
+    audit: _Audit
+    check: Callable[[RandomSource], Sequence[Check]]
+    infer: _Infer
+    measured: str
+    guessing: str
+
+
+def _audit_local(_: str, claim: float, /, *, canaries: int, random: RandomSource) -> Audited:
+    return audit_canaries(claim, canaries=canaries, random=random)
+
+
+_ATTACKED = {
+    TASKS[0]: _Attacked(
+        models=("logistic",),
+        audit=_audit_local,
+        check=run_checks,
+        infer=infer_membership,
+        measured="noise, sampling and clipping",
+        guessing="guessing members",
+    ),
+    TASKS[1]: _Attacked(
+        models=AUDITED_BINS,
+        audit=audit_bins,
+        check=run_binned_checks,
+        infer=infer_rows,
+        measured="sums on private bins",
+        guessing="guessing whom a model on private bins knows",
+    ),
+    TASKS[2]: _Attacked(
+        models=AUDITED,
+        audit=audit_recommender,
+        check=run_recommender_checks,
+        infer=infer_history,
+        measured="recommenders' sums",
+        guessing="guessing whose histories a recommender knows",
+    ),
+}
 
 
 def _broken(audited: Audited) -> bool:

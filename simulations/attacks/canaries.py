@@ -76,6 +76,17 @@ class Rows:
     customer: NDArray[np.int64]
     held_out: NDArray[np.bool_]
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Nothing: no ledger commits to how many there are of them."""
+        return {}
+
+    def of(self, customers: NDArray[np.int64]) -> "Rows":
+        """Return the rows of these customers."""
+        keep = np.isin(self.customer, customers)
+        columns = {name: values[keep] for name, values in self.columns.items()}
+        return Rows(columns, self.labels[keep], self.customer[keep], self.held_out[keep])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:

@@ -3,8 +3,9 @@
 `OwnSums` and `SumNode` answer over it as they answer over a workspace.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from coterie.privacy.events import Event
 from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import RandomSource, Stream
 from coterie.privacy.sums import numbers_of
-from coterie.simulations.attacks.canaries import PARTNER
+from coterie.simulations.attacks.canaries import PARTNER, Rows
 
-__all__ = ["Desk", "Unmasked"]
+__all__ = ["Desk", "People", "Unmasked"]
 
 Integers = NDArray[np.int64]
+People = Histories | Rows
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Working:
+    """A sum that is worked on, and what its streams are named by, in place of the secrets they are drawn from."""
+
     numbers: Any
+    key: str
 
 
 class _Charging:
@@ -57,18 +63,18 @@ class _Charging:
 
 
 class Desk:
-    """What answering for a sum asks of `clients.work.Work`, over made-up histories.
+    """What answering for a sum asks of `clients.work.Work`, over made-up customers.
 
     Args:
         plan: The plan.
-        histories: The partner's training customers.
+        people: The partner's customers: histories for a recommender, rows for a propensity model.
         random: Where sample and noise come from; None where nothing is drawn from it.
     """
 
     workspace = ledger = notes = None
 
-    def __init__(self, plan: Plan, histories: Histories, random: RandomSource | None) -> None:
-        self.plan, self.histories, self.random = plan, histories, random
+    def __init__(self, plan: Plan, people: People, random: RandomSource | None) -> None:
+        self.plan, self.people, self.random = plan, people, random
         self.name, self.charging = PARTNER, _Charging()
 
     def agreed(self, _: str) -> Agreed:
@@ -94,7 +100,16 @@ class Desk:
 
     def open_histories(self, _: Agreed) -> OpenedHistories:
         """Return the made-up customers."""
-        return OpenedHistories(self.histories, Histories(*(np.zeros(count, dtype=np.int64) for count in (1, 0, 0))), {})
+        mine: Any = self.people
+        return OpenedHistories(mine, Histories(*(np.zeros(count, dtype=np.int64) for count in (1, 0, 0))), {})
+
+    def open(self, *_: object) -> Rows:
+        """Return the made-up rows: none has too many, and no table is checked."""
+        return cast("Rows", self.people)
+
+    def local(self, work: Callable[[], T], _: Plan) -> T:
+        """Return what work on opened rows returns; what goes wrong in it is to be seen here."""
+        return work()
 
     def keep(self, *_: object) -> str:
         """Keep no count of made-up customers: there is no ledger that would commit to it."""
@@ -110,13 +125,13 @@ class _Kept:
     def __init__(self, random: RandomSource) -> None:
         self._random = random
 
-    def ready(self, plan: Plan, task: SumTask, _: Charge) -> _Working:
+    def ready(self, plan: Plan, task: SumTask, charge: Charge) -> _Working:
         """Return the numbers of the sum."""
-        return _Working(numbers_of(plan, task.step))
+        return _Working(numbers_of(plan, task.step), charge.key)
 
-    def stream(self, _: _Working, purpose: str, table: str) -> Stream:
-        """Return a stream of a purpose of its own."""
-        return self._random.stream(f"{purpose}/{table}")
+    def stream(self, working: _Working, purpose: str, table: str) -> Stream:
+        """Return a stream of a sum and a purpose of its own."""
+        return self._random.stream(f"{working.key}/{purpose}/{table}")
 
     def mask(self, _: Plan, __: _Working, vector: Integers, charge: Charge) -> _Answer:
         """Return the vector."""

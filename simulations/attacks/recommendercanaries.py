@@ -30,7 +30,8 @@ from coterie.privacy.sums import numbers_of
 from coterie.simulations.attacks.canaries import CONFIDENCE, DELTA, Audited
 from coterie.simulations.attacks.membership import FALSE_POSITIVES, Membership
 from coterie.simulations.attacks.ownparts import Shown, gradient_rows
-from coterie.simulations.attacks.recommenders import Made, Named, histories_of, made, recommender_plan
+from coterie.simulations.attacks.recommenders import histories_of, recommender_plan
+from coterie.simulations.attacks.studies import Made, Named, made
 
 __all__ = ["AUDITED", "audit_recommender", "infer_history"]
 

@@ -19,19 +19,12 @@ from coterie.models.recommenders.popularity import kept_items, places
 from coterie.models.recommenders.towerscores import log_popularity
 from coterie.privacy.auditing import conformance
 from coterie.privacy.auditing.conformance import Check
-from coterie.privacy.events import DistributedGaussian, PoissonGaussian
 from coterie.privacy.plan import SECURE, TRAINED, Partner, Plan, Recommendation, Training
 from coterie.privacy.randomness import RandomSource
 from coterie.privacy.sums import numbers_of
 from coterie.simulations.attacks.ownparts import Shown, count_vector, gradient_rows, gram_vector, sweep_vector
-from coterie.simulations.attacks.recommenders import (
-    Named,
-    Step,
-    histories_of,
-    noiseless,
-    recommender_plan,
-    released,
-)
+from coterie.simulations.attacks.recommenders import histories_of, recommender_plan
+from coterie.simulations.attacks.studies import Named, Step, noiseless, released, scale_of
 
 __all__ = ["run_recommender_checks"]
 
@@ -78,12 +71,12 @@ def _statistics_noise(random: RandomSource) -> tuple[Check, ...]:
     )
     counts = _blank(plan, "count/1", random)
     tries = [_blank(plan, "train/1", random, attempt=attempt) for attempt in (1, 2)]
-    scale = _scale(plan, tries[0])
+    scale = scale_of(plan, tries[0])
     noise = np.stack([attempt.total.astype(np.float64) for attempt in tries])
     matrix = gram.symmetric(noise[0])
     beside = matrix[np.triu_indices(_KEEP, 1)]
     return (
-        conformance.noise_scale(counts.total.astype(np.float64), _scale(plan, counts), name="noise of counts"),
+        conformance.noise_scale(counts.total.astype(np.float64), scale_of(plan, counts), name="noise of counts"),
         conformance.noise_scale(np.diag(matrix), scale, name="noise on the Gram's diagonal"),
         conformance.noise_scale(beside, scale / np.sqrt(2.0), name="noise beside the Gram's diagonal"),
         conformance.noise_shape(noise[0], scale, name="shape of the Gram's noise"),
@@ -103,7 +96,7 @@ def _gradient_noise(random: RandomSource) -> tuple[Check, ...]:
         recommendation=Recommendation(dimension=_WIDTH, negatives=16),
     )
     steps = [_blank(plan, f"train/{number}", random) for number in range(1, 5)]
-    scale = _scale(plan, steps[0])
+    scale = scale_of(plan, steps[0])
     noise = np.stack([step.total.astype(np.float64) for step in steps])
     return (
         conformance.noise_scale(noise[0], scale, name="noise of gradient sums"),
@@ -121,7 +114,7 @@ def _partners_noise(random: RandomSource) -> Check:
     plan = dataclasses.replace(plan, privacy=privacy, partners=(*plan.partners, *others))
     steps = [_blank(plan, "train/1", Named(random, f"partner/{number}")) for number in range(2)]
     noise = np.sum([step.total for step in steps], axis=0).astype(np.float64)
-    return conformance.noise_scale(noise, _scale(plan, steps[0]), name="noise of a secure sum's honest partners")
+    return conformance.noise_scale(noise, scale_of(plan, steps[0]), name="noise of a secure sum's honest partners")
 
 
 def _sampling(random: RandomSource) -> Check:
@@ -192,13 +185,6 @@ def _blank(plan: Plan, name: str, random: RandomSource, *, attempt: int = 1) -> 
     """Release a sum over customers who add nothing to it."""
     nobody = histories_of([[] for _ in range(_BLANK)])
     return released(plan, name, initial_weights(plan), nobody, random=random, attempt=attempt)
-
-
-def _scale(plan: Plan, step: Step) -> float:
-    """Return the standard deviation, in units, that a sum's charge claims of its noise."""
-    if not isinstance(step.event, PoissonGaussian | DistributedGaussian):
-        return 0.0
-    return step.event.noise_multiplier * numbers_of(plan, step.name).sensitivity
 
 
 def _folded(noise: Floats) -> Floats:

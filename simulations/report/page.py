@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coterie.simulations.report import figures, matchpage, rankpage, tables
+from coterie.simulations.report import decidingpage, figures, matchpage, rankpage, shapepage, tables
 from coterie.simulations.report.canvas import Sheet
 from coterie.simulations.report.layout import fill, final_round, matches, ranks, report_of
 from coterie.simulations.report.palette import OURS
@@ -32,6 +32,9 @@ def render(report: Mapping[str, Any]) -> str:
     context = {
         "report": held,
         "headline": headline(held),
+        "shapes": shapepage.shapes(held["release"]),
+        "decisions": decidingpage.decisions(held["release"]),
+        "fairness": decidingpage.fairness(held["release"]),
         "guarantee": _guarantee(held["guarantee"]),
         "budgets": _budgets(held),
         "settings": _settings(held),

@@ -21,7 +21,9 @@ __all__ = ["SourceFault", "available", "catalogue", "identifiers", "load"]
 
 _MODULES: Final = {
     "adult": "coterie.simulations.sources.adult",
+    "bank": "coterie.simulations.sources.bank",
     "baskets": "coterie.simulations.sources.baskets",
+    "census": "coterie.simulations.sources.census",
     "completejourney": "coterie.simulations.sources.completejourney",
     "journey-items": "coterie.simulations.sources.journeyitems",
     "journey-shared": "coterie.simulations.sources.journeyshared",

@@ -54,6 +54,54 @@ def test_every_row_is_scored_by_the_models_formula(model, tmp_path, suffix):
     assert all(len(row["reasons"]) == 2 for row in got)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(0.5, -1.25), (1.75, 0.5), (1.0, 0.3), (0.0, -2.0), (1.0, 0.0)])
+def test_a_model_with_a_calibration_says_what_its_scores_are_worth(tmp_path, slope, intercept):
+    path, table = tmp_path / "model.safetensors", table_of()
+    about = {"plan": study().to_dict(), "calibration": {"slope": slope, "intercept": intercept}}
+    path.write_bytes(model_bytes(ModelFile("logistic", 32, WEIGHTS, about)))
+    source = written(table, tmp_path / "table.parquet")
+    score(path, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource(), contact=0.1)
+    got = pyarrow.parquet.read_table(tmp_path / "scores.parquet")
+    assert got.column_names == ["customer", "score", "calibrated", "decile", "reasons", "contact"]
+    # Odds to the power of the slope, times e to the intercept.
+    odds = [np.exp(log_odds(row)) ** slope * np.exp(intercept) for row in table.to_pylist()]
+    np.testing.assert_allclose(got["calibrated"], [one / (1 + one) for one in odds], rtol=1e-5)
+    # The score stays what the model says.
+    expected = [1 / (1 + np.exp(-log_odds(row))) for row in table.to_pylist()]
+    np.testing.assert_allclose(got["score"], expected, rtol=1e-5)
+
+
+def test_a_model_of_before_is_scored_without_a_calibration(model, tmp_path):
+    source = written(table_of(), tmp_path / "table.parquet")
+    score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
+    names = pyarrow.parquet.read_table(tmp_path / "scores.parquet").column_names
+    assert names == ["customer", "score", "decile", "reasons"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"slope": -0.5, "intercept": 0.0},
+        {"slope": float("nan"), "intercept": 0.0},
+        {"slope": 1.0, "intercept": float("inf")},
+        {"slope": 1.0},
+        {"slope": 1.0, "intercept": 0.0, "more": 1.0},
+        {"slope": "1.0", "intercept": 0.0},
+        {"slope": True, "intercept": 0.0},
+        [1.0, 0.0],
+        {},
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(tmp_path, told):
+    path = tmp_path / "model.safetensors"
+    about = {"plan": study().to_dict(), "calibration": told}
+    path.write_bytes(model_bytes(ModelFile("logistic", 32, WEIGHTS, about)))
+    source = written(table_of(), tmp_path / "table.parquet")
+    with pytest.raises(FileFault, match="calibration that cannot be"):
+        score(path, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
+    assert not (tmp_path / "scores.parquet").exists()
+
+
 def test_deciles_are_tenths_of_the_customers_best_first(model, tmp_path):
     source = written(table_of(), tmp_path / "table.parquet")
     score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
@@ -61,6 +109,31 @@ def test_deciles_are_tenths_of_the_customers_best_first(model, tmp_path):
     assert np.bincount([row["decile"] for row in got]).tolist() == [0, *[15] * 10]
     best = sorted(got, key=lambda row: -row["score"])
     assert [row["decile"] for row in best] == sorted(row["decile"] for row in got)
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.1, 15), (0.82, 123), (0.0, 0), (1.0, 150), (0.006, 0), (0.62, 93)])
+def test_a_share_of_the_customers_is_marked_for_contact_best_first(model, tmp_path, share, most):
+    source = written(table_of(), tmp_path / "table.parquet")
+    scored = score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource(), contact=share)
+    got = pyarrow.parquet.read_table(tmp_path / "scores.parquet").to_pylist()
+    marked = [row["score"] for row in got if row["contact"]]
+    assert scored.contacted == len(marked) == most
+    assert min(marked, default=1) >= max((row["score"] for row in got if not row["contact"]), default=0)
+
+
+def test_nobody_is_marked_where_nobody_asked(model, tmp_path):
+    source = written(table_of(), tmp_path / "table.parquet")
+    scored = score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource())
+    assert scored.contacted is None
+    assert "contact" not in pyarrow.parquet.read_table(tmp_path / "scores.parquet").column_names
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_to_contact_that_cannot_be_is_refused(model, tmp_path, share):
+    source = written(table_of(), tmp_path / "table.parquet")
+    with pytest.raises(FileFault, match=r"must be in \[0, 1\]"):
+        score(model, table_at(source), tmp_path / "scores.parquet", reasons=1, random=OsSource(), contact=share)
+    assert not (tmp_path / "scores.parquet").exists()
 
 
 def test_identifiers_come_back_as_they_were_written(model, tmp_path):

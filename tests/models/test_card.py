@@ -71,3 +71,39 @@ def test_a_study_without_metrics_has_dashes_alone(report):
 def test_a_run_without_a_guarantee_says_none(report):
     report["guarantee"]["study"]["epsilon"] = None
     assert "epsilon none" in model_card(report)
+
+
+def point(label, contribution, *, share=0.3, noise=0.1):
+    return {"label": label, "share": share, "contribution": contribution, "noise_most": noise}
+
+
+def with_shapes(report, *points, name="age", trend=0):
+    column = {"name": name, "importance": 0.456, "trend": trend, "points": list(points)}
+    report["release"]["shapes"] = {"columns": [column]}
+    return model_card(report)
+
+
+def test_a_model_that_can_be_told_says_where_its_columns_add_most_and_least(report):
+    card = with_shapes(report, point("17 to 25", -1.5), point("25 to 50", 0.9), point("50 to 90", 0.4))
+    assert "| age | 0.46 | most for 25 to 50 (+0.90); least for 17 to 25 (-1.50) |" in card
+
+
+def test_what_is_rare_or_not_clear_of_its_noise_is_no_direction(report):
+    rare = point("rare", 5.0, share=0.001)
+    card = with_shapes(report, rare, point("unsure", 2.0, noise=1.1), point("sure", 1.0), point("low", -0.1))
+    assert "| most for sure (+1.00) |" in card
+    assert "lost in the noise" in with_shapes(report, rare, point("unsure", 2.0, noise=1.1))
+
+
+def test_a_trend_is_named_and_noise_that_is_not_known_hides_nothing(report):
+    card = with_shapes(report, point("up", 1.0, noise=None), point("down", -1.0, noise=None), trend=-1)
+    assert "| may only fall; most for up (+1.00); least for down (-1.00) |" in card
+
+
+def test_names_stay_in_their_cells(report):
+    card = with_shapes(report, point("a|b\n| c", 1.0), name="pipe|name")
+    assert "| pipe\\|name | 0.46 | most for a\\|b \\| c (+1.00) |" in card
+
+
+def test_a_model_that_cannot_be_told_says_nothing(report):
+    assert "What it says" not in model_card(report)

@@ -5,6 +5,7 @@ import json
 import shutil
 import stat
 
+import numpy as np
 import pytest
 
 from coterie.models.modelfile import load_model, model_bytes
@@ -14,6 +15,7 @@ from coterie.privacy.release import weights_digest
 from coterie.server import published
 from coterie.server.books import Books, BooksFault, Model
 from coterie.server.published import check_published, export, model_path, publish, signature_path
+from coterie.server.recording import record_of
 from coterie.tests.clients.federation import NAMES, Federation
 from coterie.tests.server.bookwriters import Clock
 
@@ -68,6 +70,23 @@ def test_a_published_model_says_where_it_comes_from(put, finished):
     assert model.about["guarantee"]["study"]["epsilon"] <= federation.plan.privacy.epsilon
     assert model.about["provenance"]["record"] == found.record
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+
+
+def test_a_published_model_has_the_calibration_of_its_record(books, folder, finished):
+    federation, progress = finished
+    counts = np.array([[300, 500, 900, 900, 500, 200, 60, 20], [5, 20, 90, 200, 250, 200, 90, 60]])
+    measured = dataclasses.replace(progress, histograms={2: {"amber": counts}})
+    publish(folder, books, signed=federation.signed, progress=measured, identity=federation.coordinator)
+    path = folder / "spring-v1.safetensors"
+    told = record_of(federation.plan, measured).calibration
+    assert set(told) == {"slope", "intercept"}
+    assert load_model(path).about["calibration"] == told
+    check_published(path, coordinator=federation.coordinator.public)
+    # A file that has lost it is not the record's.
+    without = {key: value for key, value in load_model(path).about.items() if key != "calibration"}
+    changed(path, lambda model: dataclasses.replace(model, about=without))
+    signed_anew(path, federation.coordinator, lambda table: None)
+    assert refused(path, federation.coordinator.public)
 
 
 def test_the_cohort_of_a_round_is_who_was_heard_in_it(made, tmp_path, books, folder):
@@ -223,6 +242,9 @@ def test_weights_or_a_plan_that_the_record_does_not_have_are_refused(put, finish
         lambda model: dataclasses.replace(model, weights=federation.weights(0.5)),
         lambda model: dataclasses.replace(model, about={**model.about, "plan": other}),
         lambda model: dataclasses.replace(model, about={**model.about, "provenance": {}}),
+        lambda model: dataclasses.replace(
+            model, about={**model.about, "calibration": {"slope": 1.5, "intercept": 0.0}}
+        ),
     ):
         path.write_bytes(data)
         changed(path, change)

@@ -11,7 +11,7 @@ from coterie.privacy.calibration import calibrate
 from coterie.privacy.clock import now
 from coterie.privacy.ledger import Ledger
 from coterie.server import summed
-from coterie.simulations import rankbaselines, run, sources
+from coterie.simulations import oneparty, run, sources
 from coterie.simulations.compare import load_report
 from coterie.simulations.histories import hold_back
 from coterie.simulations.partners import group_key_of, partner_folders, provision
@@ -136,7 +136,7 @@ def test_baselines_know_the_same_customers_and_nobody_else(finished):
 
 
 def test_a_party_alone_protects_its_own_customers_whole():
-    party = rankbaselines.alone(sharing.JOINT, 100)
+    party = oneparty.alone(sharing.JOINT, 100)
     assert party.parts == 1
     assert party.matching is None
     assert party.privacy.epsilon == sharing.JOINT.privacy.epsilon

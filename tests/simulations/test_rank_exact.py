@@ -11,7 +11,7 @@ from coterie.models.histories import Histories
 from coterie.models.recommenders import family
 from coterie.privacy.randomness import OsSource
 from coterie.privacy.study import read_study
-from coterie.simulations import rankbaselines, rankexact, sources, studies
+from coterie.simulations import oneparty, rankbaselines, rankexact, sources, studies
 from coterie.simulations.rankexact import TOP, curve, figures, joined, serve
 from coterie.simulations.rankreview import item_groups, review
 from coterie.tests.simulations import blocks
@@ -145,7 +145,7 @@ def test_a_party_without_noise_and_one_with_hardly_any_find_the_same(name, least
     draw = np.random.default_rng(1)
     rows = [draw.permutation(np.arange(draw.integers(6), blocks.ITEMS, 6))[:5] for _ in range(3000)]
     histories = Histories(np.arange(0, 15001, 5), np.concatenate(rows), np.tile(np.arange(5), 3000))
-    party = rankbaselines.alone(plan, 3000)
+    party = oneparty.alone(plan, 3000)
     stream = OsSource().stream("test")
     exact = rankbaselines.without_noise(party, histories, attributes=None, stream=stream)
     noisy = rankbaselines.private(party, histories, attributes=None, stream=stream)

@@ -21,7 +21,7 @@ from coterie.privacy.auditing.conformance import alone, failed, reconstructed, w
 from coterie.privacy.randomness import SeededSource, Stream
 from coterie.privacy.secagg.noise import discrete_gaussians
 from coterie.privacy.training import alssums, gradientsums, historysums
-from coterie.simulations.attacks import audit, ownparts, recommendercanaries, recommenderchecks, recommenders
+from coterie.simulations.attacks import audit, binnedcanaries, ownparts, recommendercanaries, recommenderchecks, studies
 
 COUNTS = "noise of counts"
 DIAGONAL = "noise on the Gram's diagonal"
@@ -124,7 +124,7 @@ def test_a_canary_of_item_gram_weighs_what_any_customer_may_weigh_and_a_missing_
     plan = recommendercanaries._plan("item-gram", 1.5, 20)
     coins = np.arange(20) % 3 > 0
     people = recommendercanaries._customers(coins, SeededSource(b"base").stream("base"))
-    study = recommenders.made(plan, people, random=SeededSource(b"dirac"), noise=False)
+    study = studies.made(plan, people, random=SeededSource(b"dirac"), noise=False)
     scores = recommendercanaries._gram_scores(plan, study, np.arange(120).reshape(20, 6)).iterates
     whole = recommendercanaries._attacked(plan).noise_multiplier ** -2
     np.testing.assert_allclose(scores, np.where(coins, whole, 0.0), atol=1e-4 * whole)
@@ -135,7 +135,7 @@ def test_a_canary_s_gradients_lie_almost_all_in_its_own_rows_and_are_clipped():
     plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, sample_rate=1.0))
     coins = np.arange(40) % 2 > 0
     people = recommendercanaries._customers(coins, SeededSource(b"base").stream("base"))
-    study = recommenders.made(plan, people, random=SeededSource(b"dirac"), noise=False)
+    study = studies.made(plan, people, random=SeededSource(b"dirac"), noise=False)
     scores = recommendercanaries._gradient_scores(plan, study, np.arange(240).reshape(40, 6)).iterates
     # A step in which all six items are in one half, one in 32, has no gradient.
     most = plan.training.clip**2 * recommendercanaries._STEPS
@@ -360,10 +360,14 @@ def test_the_command_attacks_recommenders_and_names_what_failed(command, monkeyp
     assert f"FAILED {BESIDE}: less noise than was charged for" in " ".join(done.stdout.split())
 
 
-def test_both_tasks_are_attacked_unless_one_is_asked_for_and_no_other_is_known(command):
+def test_all_tasks_are_attacked_unless_one_is_asked_for_and_no_other_is_known(command):
     done = command("--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert [claim["model"] for claim in report["claims"]] == ["logistic", *recommendercanaries.AUDITED]
-    assert len(report["checks"]) == 9 + 34
+    assert [claim["model"] for claim in report["claims"]] == [
+        "logistic",
+        *binnedcanaries.AUDITED_BINS,
+        *recommendercanaries.AUDITED,
+    ]
+    assert len(report["checks"]) == 9 + 29 + 34
     assert command("--task", "forecasting").exit_code != 0

@@ -66,6 +66,20 @@ def test_released_metrics_are_near_the_exact_ones_but_not_the_same(finished):
     assert released == pytest.approx(exact, abs=0.1)
 
 
+def test_every_model_file_and_record_has_the_calibration_that_the_report_shows(finished):
+    report, seed = load_report(finished), finished / "seed-0"
+    fitted = report["release"]["calibration_fit"]
+    assert fitted["kind"] != "none"
+    told = {"slope": fitted["slope"], "intercept": fitted["intercept"]}
+    received = sorted((seed / "partners").glob("*/models/*.safetensors"))
+    assert len(received) == len(report["budget"])
+    for path in (finished / "model.safetensors", seed / "model.safetensors", *received):
+        assert load_model(path).about["calibration"] == told
+    for path in received:
+        metrics = json.loads(path.with_suffix(".record.json").read_bytes())["record"]["metrics"]
+        assert {name: metrics[f"calibration_{name}"] for name in told} == told
+
+
 def test_a_finished_run_is_not_run_again(finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("ledger.sqlite")}
     run.run_simulation(finished)

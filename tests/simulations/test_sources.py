@@ -23,6 +23,8 @@ from coterie.simulations import sources, studies
 from coterie.simulations.sources import (
     SourceFault,
     adult,
+    bank,
+    census,
     completejourney,
     journey,
     regions,
@@ -143,7 +145,17 @@ def test_complete_journey_rows_are_contacts_of_customers():
 
 
 def test_the_built_in_studies():
-    more = ("basket", "journey", "journey-joint", "movies", "overlap", "overlap-synthetic")
+    more = (
+        "income-additive",
+        "bank",
+        "basket",
+        "census",
+        "journey",
+        "journey-joint",
+        "movies",
+        "overlap",
+        "overlap-synthetic",
+    )
     assert studies.names() == tuple(sorted((*STUDIES, *more)))
 
 
@@ -397,7 +409,7 @@ def test_a_missing_package_names_the_command_that_installs_it(monkeypatch):
 
 @pytest.mark.parametrize("ask", [sources.load, sources.available])
 def test_an_unknown_source_is_refused_and_not_taken_for_missing_data(ask):
-    with pytest.raises(SourceFault, match=r"adult, baskets, .*, synthetic, tafeng"):
+    with pytest.raises(SourceFault, match=r"adult, bank, baskets, census, .*, synthetic, tafeng"):
         ask("adlut")
 
 
@@ -410,5 +422,5 @@ def test_no_data_package_is_imported(dataset):
 def test_every_data_package_is_pinned_by_version_and_digest():
     text = Path(sources.__file__).with_name("packages.txt").read_text()
     pins = re.findall(r"^([\w-]+)==[\d.]+ \\\n +--hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
-    used = {file.package for module in (adult, journey, tafeng) for file in module.FILES}
+    used = {file.package for module in (adult, bank, census, journey, tafeng) for file in module.FILES}
     assert {name.replace("-", "_") for name in pins} == used

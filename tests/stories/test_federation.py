@@ -16,7 +16,7 @@ from coterie.privacy.clock import now
 from coterie.privacy.ledger import Ledger
 from coterie.privacy.randomness import SeededSource
 from coterie.server.bookrows import FINISHED
-from coterie.simulations import results
+from coterie.simulations import releases
 from coterie.simulations.deployedreport import deployed_report, write_report
 from coterie.simulations.federation import run_federation
 from coterie.tests.clients.federation import NAMES
@@ -70,7 +70,7 @@ def test_the_deployed_report_shows_charged_releases_alone(finished, tmp_path):
     for number, by_partner in progress.histograms.items():
         for name in NAMES:  # what is shown is made of these, and each of them was paid for
             assert np.array_equal(by_partner[name], released(finished.folders[name], finished.local, number))
-    assert report["release"] == results.released(progress)
+    assert report["release"] == releases.released(finished.local, progress)
     write_report(report, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 0
 
