@@ -16,12 +16,12 @@ from coterie.clients.task import SumTask, initial_weights
 from coterie.models.propensity import Weights
 from coterie.privacy.calibration import TRAINING
 from coterie.privacy.events import DistributedGaussian, Event, Nothing, PoissonGaussian
-from coterie.privacy.plan import SECURE, Plan
+from coterie.privacy.plan import SECURE, Plan, Secure
 from coterie.privacy.randomness import RandomSource, Stream
 from coterie.privacy.schedule import trained
 from coterie.privacy.sums import numbers_of
-from coterie.server.optimizers import OptimizerState
-from coterie.server.steps import Total, stepped, told
+from coterie.server.optimizers import OptimizerState, optimizer_settings, published
+from coterie.server.steps import Total, stepped
 from coterie.simulations.attacks.canaries import PARTNER
 from coterie.simulations.attacks.desk import Desk, People, Unmasked
 
@@ -172,4 +172,6 @@ def made(plan: Plan, people: People, *, random: RandomSource, noise: bool = True
             step = Step(name, state.weights, total, Nothing())
         steps.append(step)
         state = stepped(plan, state, name, Total(step.total, (PARTNER,)), noise=None if noise else 0.0)
-    return Made(tuple(steps), told(plan, state))
+    # What iterates show of words that hardly anybody has is not in the published weights; partners see the iterates.
+    averaged = published(optimizer_settings(plan, plan.secure or Secure()), state)
+    return Made(tuple(steps), averaged if plan.bins is None else (state.weights[0], *averaged[1:]))

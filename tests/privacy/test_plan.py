@@ -175,7 +175,7 @@ def test_every_field_of_a_plan_is_in_its_dictionary(plan):
 
     written = {key for path in leaves(plan.to_dict()) for key in path if isinstance(key, str)}
     # Empty lists have no leaves; kinds of cells that are as before are left out, and digests stay.
-    later = {"cells", "customer_cells", "atoms", "spacing", "use"}
+    later = {"cells", "customer_cells", "atoms", "spacing", "use", "groups"}
     assert names(plan) - written <= {"values", "edges", "key", *later} - written
     assert {"spare", "colluders", "threshold", "positive_weight", "outside", "minimum_customers"} <= written
 
