@@ -11,7 +11,6 @@ from coterie.clients.opening import Opened
 from coterie.clients.predicting import inputs_of, layout_for, parameters_of
 from coterie.clients.taint import taint
 from coterie.clients.task import binning_of
-from coterie.models import propensity
 from coterie.models.additive import margins
 from coterie.models.binning import slots_of
 from coterie.models.propensity import Weights
@@ -19,11 +18,11 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import Stream
 from coterie.privacy.schedule import COUNT
 from coterie.privacy.secagg.numbers import Numbers
-from coterie.privacy.training import Summer, SumSettings
+from coterie.privacy.training import SumSettings
 from coterie.privacy.training.binnedsums import Judged, ResidualSettings, cell_total, residual_total
 from coterie.privacy.training.slotsums import SlotSummer
 
-__all__ = ["BinnedCustomers", "binned_customers", "binned_total", "sum_settings", "summer_for"]
+__all__ = ["BinnedCustomers", "binned_customers", "binned_total", "sum_settings"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,9 @@ def binned_total(
         Everything, as it stands: it is for masking with noise that is paid for, and for nothing else.
     """
     if step.startswith(f"{COUNT}/"):
-        width, units = binning_of(plan).cells, {"sensitivity": numbers.sensitivity, "bound": numbers.bound}
-        return cell_total(customers.cells, customers.customer, width=width, **units)
+        width, sensitivity = binning_of(plan).cells, numbers.sensitivity
+        where = (customers.cells, customers.customer)
+        return cell_total(*where, width=width, sensitivity=sensitivity, bound=numbers.bound)
     if plan.model.family == "additive":
         return _residuals(plan, weights, customers, numbers, stream)
     slots = taint(slots_of(layout_for(plan, weights), customers.cells))
@@ -93,12 +93,6 @@ def binned_total(
 def _summer_for(slots: int, hidden: int) -> SlotSummer:
     """Return this process's one summer for a kind of model on slots; weights are overwritten by each sum."""
     return SlotSummer(slots, hidden)
-
-
-@functools.lru_cache(maxsize=4)
-def summer_for(family: str, inputs: int, hidden: int) -> Summer:
-    """Return this process's one summer for a kind of model; weights are overwritten by each sum."""
-    return Summer(propensity.build(family, inputs, hidden))
 
 
 def sum_settings(plan: Plan, numbers: Numbers) -> SumSettings:

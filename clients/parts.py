@@ -1,5 +1,6 @@
 """A partner's part in a sum: its rows opened and checked, ready to be added up once the charge is durable."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from coterie.clients import measuring, training
 from coterie.clients.agreed import Agreed
-from coterie.clients.binnedsums import binned_customers, binned_total, sum_settings, summer_for
+from coterie.clients.binnedsums import binned_customers, binned_total, sum_settings
 from coterie.clients.opening import Opened
 from coterie.clients.recommendersums import Asked, rank_histogram, recommender_total
 from coterie.clients.task import SumTask, encoding_of
@@ -20,7 +21,7 @@ from coterie.privacy.plan import Plan
 from coterie.privacy.randomness import Stream
 from coterie.privacy.secagg.messages import arrays_digest
 from coterie.privacy.secagg.numbers import Numbers, clamped
-from coterie.privacy.training import Customers
+from coterie.privacy.training import Customers, Summer
 
 __all__ = ["Part", "contents_of", "open_part"]
 
@@ -98,11 +99,17 @@ def _histories(work: Work, agreed: Agreed, task: SumTask, charge: Charge, number
     return Part(contents, opened.counts, total)
 
 
+@functools.lru_cache(maxsize=4)
+def _summer_for(family: str, inputs: int, hidden: int) -> Summer:
+    """Return this process's one summer for a kind of model; weights are overwritten by each sum."""
+    return Summer(propensity.build(family, inputs, hidden))
+
+
 def _gradients(
     plan: Plan, weights: propensity.Weights, customers: Customers, numbers: Numbers, stream: Stream
 ) -> NDArray[np.int64]:
     """Sum the clipped gradients of a sample of the training customers, without noise."""
-    summer = summer_for(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)
+    summer = _summer_for(plan.model.family, encoding_of(plan.contract).width, plan.model.hidden)
     return summer.total(weights, customers, settings=sum_settings(plan, numbers), stream=stream)
 
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from coterie.clients.task import binning_of, encoding_of
 from coterie.models import propensity
 from coterie.models.additive import margins
-from coterie.models.binning import Layout, cells_of, layout_of, one_hot, slots_of
+from coterie.models.binning import Layout, cells_of, layout_of, slots_of
 from coterie.models.features import encode
 from coterie.models.propensity import Weights
 from coterie.privacy.plan import Plan
 from coterie.privacy.training import scores
 from coterie.privacy.training.slotsums import slot_scores
 
-__all__ = ["features_of", "inputs_of", "layout_for", "logits_of", "parameters_of", "row_logits"]
+__all__ = ["inputs_of", "layout_for", "logits_of", "parameters_of", "row_logits"]
 
 Inputs = NDArray[Any]
 
@@ -46,20 +46,11 @@ def parameters_of(plan: Plan, weights: Weights) -> Weights:
     return weights if plan.bins is None else weights[1:]
 
 
-def features_of(plan: Plan, weights: Weights, inputs: Inputs) -> NDArray[np.float32]:
-    """Return rows as the matrix that a module takes, shape (rows, features)."""
-    if plan.bins is None:
-        return np.asarray(inputs, dtype=np.float32)
-    layout = layout_for(plan, weights)
-    return one_hot(slots_of(layout, inputs), layout.binning.slots)
-
-
 def logits_of(plan: Plan, weights: Weights, inputs: Inputs) -> NDArray[np.float64]:
     """Return log-odds of rows, shape (rows,), at home: last bits may depend on which rows are there together."""
-    if _linear(plan):
+    if plan.bins is not None:
         return row_logits(plan, weights, inputs)
-    features = features_of(plan, weights, inputs)
-    return propensity.logits(plan.model.family, plan.model.hidden, parameters_of(plan, weights), features)
+    return propensity.logits(plan.model.family, plan.model.hidden, weights, inputs)
 
 
 def row_logits(plan: Plan, weights: Weights, inputs: Inputs) -> NDArray[np.float64]:
@@ -68,15 +59,10 @@ def row_logits(plan: Plan, weights: Weights, inputs: Inputs) -> NDArray[np.float
     Guarantees:
         A row's are the same, bit for bit, whatever other rows are there and wherever it stands.
     """
-    parameters = parameters_of(plan, weights)
-    if _linear(plan):
-        return margins(parameters, slots_of(layout_for(plan, weights), inputs))
-    if plan.bins is not None:
-        return slot_scores(parameters, slots_of(layout_for(plan, weights), inputs), hidden=plan.model.hidden)
-    features = features_of(plan, weights, inputs)
-    return scores(propensity.build(plan.model.family, features.shape[1], plan.model.hidden), parameters, features)
-
-
-def _linear(plan: Plan) -> bool:
-    """Whether log-odds are sums of slots' weights."""
-    return plan.bins is not None and plan.model.family != "mlp"
+    family, hidden = plan.model.family, plan.model.hidden
+    if plan.bins is None:
+        return scores(propensity.build(family, inputs.shape[1], hidden), weights, inputs)
+    slots = slots_of(layout_for(plan, weights), inputs)
+    if family == "mlp":
+        return slot_scores(weights[1:], slots, hidden=hidden)
+    return margins(weights[1:], slots)

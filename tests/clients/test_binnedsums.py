@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from coterie.clients import ownsums
 from coterie.clients.binnedsums import BinnedCustomers, binned_total
-from coterie.clients.predicting import features_of, layout_for, logits_of, row_logits
+from coterie.clients.predicting import layout_for, logits_of, row_logits
 from coterie.clients.task import binning_of, initial_weights
 from coterie.models import propensity
-from coterie.models.binning import slots_of
+from coterie.models.binning import one_hot, slots_of
 from coterie.privacy.calibration import HOLDOUT, TRAINING, calibrate
 from coterie.privacy.randomness import SeededSource
 from coterie.privacy.sums import numbers_of
@@ -25,6 +25,12 @@ FINE = {"most": 256, "cells": 256}  # some five hundred cells and slots: half th
 PLANS = {trust: binned("additive", trust, bins=changed(BINS, **FINE)) for trust in ("local", "secure-aggregation")}
 RARE = 1e-6  # how often a right law may be called wrong, on either side
 SOURCE = SeededSource(b"bins")
+
+
+def indicators(plan, weights, cells):
+    """Rows as the matrix that a plain module takes."""
+    layout = layout_for(plan, weights)
+    return one_hot(slots_of(layout, cells), layout.binning.slots)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +195,7 @@ def test_gradients_that_are_not_clipped_are_those_of_autograd_customer_by_custom
     weights = tuple((array + 0.3 * draw.normal(size=array.shape)).astype(np.float32) for array in initial_weights(plan))
     mine, numbers = some_customers(plan), numbers_of(plan, "train/1")
     found = binned_total(plan, "train/1", weights, mine, numbers=numbers, stream=SOURCE.stream("x"))
-    features = features_of(plan, weights, mine.cells)
+    features = indicators(plan, weights, mine.cells)
     module = propensity.build(family, features.shape[1], plan.model.hidden)
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), weights[1:], strict=True):
@@ -212,7 +218,8 @@ def test_a_row_scores_the_same_bit_for_bit_alone_and_among_others(family):
     together = row_logits(plan, weights, cells)
     for row in range(0, 200, 17):
         assert row_logits(plan, weights, cells[row : row + 1]).tobytes() == together[row : row + 1].tobytes()
-    np.testing.assert_allclose(logits_of(plan, weights, cells), together, rtol=1e-5, atol=1e-5)
+    dense = propensity.logits(family, plan.model.hidden, weights[1:], indicators(plan, weights, cells))
+    np.testing.assert_allclose(logits_of(plan, weights, cells), dense, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["additive", "logistic", "mlp"])
