@@ -199,3 +199,29 @@ def test_a_study_of_noise_alone_asks_nothing_that_partners_would_refuse(family, 
         state = stepped(plan, state, step, Total(opened(plan, step, 10 * seed + number, scale=2.0), FOUR))
     check_sum(SumTask(plan.digest(), "evaluate/1", 1, told(plan, state), 1, FOUR[:1], ()), plan)
     assert tuple(array.shape for array in told(plan, state)) == weight_shapes(plan)
+
+
+# --- what is published --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trust", TRUSTS)
+@pytest.mark.parametrize("family", ["additive", "logistic"])
+def test_a_word_below_one_deviation_of_the_noise_of_counts_is_published_as_its_column_s_mean(family, trust):
+    plan = sized(family, trust)
+    binning, numbers = binning_of(plan), numbers_of(plan, "count/1")
+    # All partners' noise in a cell, as a share of the declared customers; a row counts 1 / sqrt(columns) in it.
+    deviation = numbers.share * len(SIZES) ** 0.5 / numbers.sensitivity * len(binning.columns) ** 0.5 / sum(SIZES)
+    place = next(index for index, column in enumerate(binning.columns) if len(column.words) > 1)
+    cells, slots = binning.cell_spans()[place], binning.slot_spans()[place]
+    start = initial_weights(plan)
+    counts, weights = np.full_like(start[0], 100 * deviation), start[1].copy()
+    weights[0] = np.arange(weights.shape[1])
+    counts[cells.start : cells.start + 2] = 0.99 * deviation, 1.01 * deviation
+    published = told(plan, OptimizerState.start((counts, weights, start[2])))
+    kept = [100.0] * (slots.stop - slots.start)
+    kept[:2] = 0.0, 1.01
+    mean = np.average(weights[0, slots], weights=kept)
+    wanted = weights.copy()
+    wanted[0, slots.start] = mean
+    np.testing.assert_allclose(published[1], wanted, rtol=1e-5)
+    assert np.array_equal(published[0], counts)
